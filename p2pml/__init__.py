@@ -1,0 +1,3 @@
+"""p2pml: one ensemble with no centre."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""The daemon: one peer on one machine."""

@@ -1,0 +1,1 @@
+"""The same protocol object in virtual time, over a network that can be broken at will."""
