@@ -1,0 +1,31 @@
+"""What a user says when starting a peer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class PeerOptions:
+    """The options of `p2pml peer start`, one field a flag; the defaults are the command's."""
+
+    data: Path
+    target: str | None = None
+    """Column to predict; None is the last column."""
+    task: str = "auto"
+    model: str = "hist-gradient-boosting"
+    cluster: str = "default"
+    name: str | None = None
+    """What people call the peer; None is the data file's name without its ending."""
+    host: str | None = None
+    """Address whose interface discovery, gossip and HTTP are confined to; None is every interface."""
+    port: int | None = None
+    """None is the port of the last start, else the first free one from 7733 up; 0 is any free port."""
+    join: tuple[tuple[str, int], ...] = ()
+    mdns: bool = True
+    state: Path | None = None
+    """None is a folder of this cluster, name and data file under the user's state directory."""
+    holdout: float = 0.2
+    seed: int = 0
+    log_format: str = "console"
