@@ -26,3 +26,7 @@ class NoVotes(LocalError):
 
 class RemoteError(P2pmlError):
     """Another peer sent something that cannot be used, or did not answer. It is dropped; no state has changed."""
+
+
+class PeerUnreachable(RemoteError):
+    """A peer could not be reached, or stopped answering. Another one may answer."""
