@@ -1,0 +1,101 @@
+"""The shapes of what a peer answers over HTTP, as a caller reads them."""
+
+from __future__ import annotations
+
+from typing import NotRequired, TypedDict
+
+Label = str | int | float | bool
+"""A class or a value as JSON has it."""
+
+
+class Missing(TypedDict):
+    """A peer whose vote was expected and did not come."""
+
+    peer: str
+    name: str
+    reason: str
+
+
+class Votes(TypedDict):
+    """How many votes stand behind an answer, of how many."""
+
+    cast: int
+    expected: int
+    missing: list[Missing]
+
+
+class Predicted(TypedDict):
+    """The answer of `POST /v1/predict`; `probabilities` has a row for each prediction, ordered as `classes`."""
+
+    predictions: list[Label]
+    classes: NotRequired[list[Label] | None]
+    probabilities: NotRequired[list[list[float]] | None]
+    combine: str
+    votes: Votes
+    took: float
+
+
+class ConfusionMatrix(TypedDict):
+    """Rows are true classes, columns are predicted ones."""
+
+    classes: list[Label]
+    counts: list[list[int]]
+
+
+class Evaluated(TypedDict):
+    """The answer of `POST /v1/evaluate`; `statistics` comes on request and adds up over blocks of rows."""
+
+    task: str
+    rows: int
+    combine: str
+    metrics: dict[str, float | None]
+    confusion_matrix: NotRequired[ConfusionMatrix | None]
+    votes: Votes
+    took: float
+    statistics: NotRequired[dict[str, object] | None]
+
+
+class Epoch(TypedDict):
+    """When a fit was asked for, and of whom."""
+
+    counter: int
+    peer: str
+
+
+class FittedPeer(TypedDict):
+    """What became of one peer in a fit: trained, failed, missing, or only started."""
+
+    id: str
+    name: str
+    status: str
+    reason: NotRequired[str | None]
+    rows: NotRequired[int | None]
+    took: NotRequired[float | None]
+    metrics: NotRequired[dict[str, float | None] | None]
+
+
+class Fitted(TypedDict):
+    """The answer of `POST /v1/fit`."""
+
+    epoch: Epoch
+    peers: list[FittedPeer]
+    took: float
+
+
+class PeerRow(TypedDict):
+    """One peer as the asked one sees it; `model` is what it says of its model, None before it has one."""
+
+    id: str
+    name: str
+    address: str
+    status: str
+    generation: int
+    model: NotRequired[dict[str, object] | None]
+
+
+class Peers(TypedDict):
+    """The answer of `GET /v1/peers`."""
+
+    cluster: str
+    asked: str
+    peers: list[PeerRow]

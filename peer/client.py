@@ -1,0 +1,221 @@
+"""A caller of a peer's HTTP API: one connection pool, bounded in time and size, that trusts no answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import aiohttp
+import msgspec
+
+from p2pml.errors import BadInput, NoVotes, P2pmlError, PeerUnreachable, RemoteError
+
+from .answers import Evaluated, Fitted, Peers, Predicted
+
+T = TypeVar("T")
+
+MAX_ANSWER = 64 * 2**20
+"""Bytes of one answer; a block of rows comes back with its probabilities in a fraction of it."""
+
+MAX_DETAIL = 1000
+"""Characters of a peer's complaint that are passed on."""
+
+GLANCE = 5.0
+"""Seconds in which a living peer says who its members are, even on a machine that is busy training."""
+
+ANSWER = 120.0
+"""Seconds for an answer when the caller set no deadline: a safety net, since the peer has its own."""
+
+MARGIN = 5.0
+"""Seconds beyond a caller's deadline in which the peer's answer can still arrive."""
+
+TRAINING = 24 * 3600.0
+"""Seconds to wait for a fit of all peers: a bound for a connection that died without a word."""
+
+MSGPACK = "application/msgpack"
+
+
+class PeerClient:
+    """Asks one peer. Use it as an async context manager.
+
+    Every call raises `BadInput` when the peer refuses the input (with the peer's sentence), `NoVotes` when no
+    vote was cast, `PeerUnreachable` when it cannot be reached in time, and `RemoteError` when what it answers
+    cannot be read. `host` confines the connections to the interface of that local address.
+    """
+
+    def __init__(self, address: tuple[str, int], host: str | None = None) -> None:
+        self.address = address
+        self._host = host
+        self._session: aiohttp.ClientSession | None = None
+
+    def __str__(self) -> str:
+        host, port = self.address
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    async def __aenter__(self) -> Self:
+        local = (self._host, 0) if self._host else None
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(local_addr=local),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            headers={"Accept-Encoding": "identity", "Accept": MSGPACK},
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def peers(self) -> Peers:
+        """Who is in the cluster, as this peer sees it."""
+        return await self._call("GET", "/v1/peers", Peers, GLANCE)
+
+    async def predict(
+        self,
+        columns: Sequence[str],
+        data: Sequence[Sequence[object]],
+        *,
+        combine: str | None = None,
+        deadline: float | None = None,
+        proba: bool = False,
+        first_row: int = 1,
+    ) -> Predicted:
+        """Predictions for `data`, a list of rows in the order of `columns`.
+
+        `first_row` is the number of the first of them in the caller's file, for errors that name a row.
+        """
+        body = {"columns": columns, "data": data, "combine": combine, "deadline": deadline, "proba": proba}
+        answer = await self._call("POST", "/v1/predict", Predicted, _limit(deadline), body, first_row)
+        if len(answer["predictions"]) != len(data):
+            raise RemoteError(
+                f"{self} answered {len(answer['predictions'])} predictions for {len(data)} rows."
+            )
+        if proba:
+            self._check_probabilities(answer)
+        return answer
+
+    async def evaluate(
+        self,
+        columns: Sequence[str] | None = None,
+        data: Sequence[Sequence[object]] | None = None,
+        *,
+        combine: str | None = None,
+        deadline: float | None = None,
+        statistics: bool = False,
+        first_row: int = 1,
+    ) -> Evaluated:
+        """Scores of the ensemble on `data` (rows with the target), or else on all peers' held-out rows."""
+        body = {"columns": columns, "data": data, "combine": combine, "deadline": deadline}
+        if statistics:
+            body["statistics"] = True
+        return await self._call("POST", "/v1/evaluate", Evaluated, _limit(deadline), body, first_row)
+
+    async def fit(self, model: str | None = None, *, wait: bool = True) -> Fitted:
+        """Have every peer retrain; `wait` until they have."""
+        body = {"model": model, "wait": wait}
+        return await self._call("POST", "/v1/fit", Fitted, TRAINING if wait else ANSWER, body)
+
+    def _check_probabilities(self, answer: Predicted) -> None:
+        classes, rows = answer.get("classes"), answer.get("probabilities")
+        if not classes and not rows:
+            return
+        width, count = len(classes or ()), len(answer["predictions"])
+        if len(rows or ()) != count or any(len(row) != width for row in rows or ()):
+            raise RemoteError(f"{self} answered probabilities that do not fit its classes and predictions.")
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        shape: type[T],
+        seconds: float,
+        body: dict[str, Any] | None = None,
+        first_row: int = 1,
+    ) -> T:
+        content = None
+        if body is not None:
+            # None means the peer's default, which is said by leaving the name out.
+            body = {name: value for name, value in body.items() if value is not None}
+            if first_row != 1:
+                body["first_row"] = first_row
+            content = msgspec.msgpack.encode(body)
+        raw = await self._exchange(method, path, content, seconds)
+        try:
+            msgspec.convert(raw, shape)
+        except (msgspec.ValidationError, RecursionError) as error:
+            raise RemoteError(f"{self} answered {path} with something unreadable: {error}.") from error
+        # What was checked is handed on whole, with whatever else a newer peer says.
+        answer: T = raw
+        return answer
+
+    async def _exchange(self, method: str, path: str, content: bytes | None, seconds: float) -> Any:
+        assert self._session is not None, "a PeerClient is used inside `async with`"
+        host, port = self.address
+        url = f"http://[{host}]:{port}{path}" if ":" in host else f"http://{host}:{port}{path}"
+        try:
+            async with self._session.request(
+                method,
+                url,
+                data=content,
+                headers={"Content-Type": MSGPACK} if content is not None else None,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, GLANCE)),
+            ) as response:
+                raw = await self._read(response)
+                if response.status == 200:
+                    return raw
+                raise self._complaint(response.status, response.content_type, raw)
+        except TimeoutError as error:
+            raise PeerUnreachable(f"{self} did not answer within {seconds:g} s.") from error
+        except aiohttp.ClientConnectorError as error:
+            raise PeerUnreachable(f"{self} cannot be reached: {_reason(error.os_error)}.") from error
+        except (OSError, aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError) as error:
+            raise PeerUnreachable(f"{self} broke off the connection.") from error
+        except (aiohttp.ClientError, ValueError) as error:
+            raise RemoteError(f"{self} does not answer as a p2pml peer does.") from error
+
+    async def _read(self, response: aiohttp.ClientResponse) -> Any:
+        pieces, size = [], 0
+        async for piece in response.content.iter_chunked(2**16):
+            size += len(piece)
+            if size > MAX_ANSWER:
+                raise RemoteError(f"{self} answered with more than {MAX_ANSWER // 2**20} MiB.")
+            pieces.append(piece)
+        content = b"".join(pieces)
+        try:
+            if response.content_type == MSGPACK:
+                return msgspec.msgpack.decode(content)
+            return msgspec.json.decode(content)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise RemoteError(f"{self} does not answer as a p2pml peer does.") from error
+
+    def _complaint(self, status: int, content_type: str, raw: Any) -> P2pmlError:
+        detail = raw.get("detail") if isinstance(raw, dict) else None
+        if content_type not in ("application/problem+json", "application/problem+msgpack"):
+            detail = None
+        if not isinstance(detail, str) or not detail:
+            return RemoteError(f"{self} answered with HTTP status {status} and does not say why.")
+        # Another machine wrote it, and a terminal would obey its control characters.
+        sentence = "".join(sign if sign.isprintable() else " " for sign in detail[:MAX_DETAIL])
+        if status == 503:
+            return NoVotes(sentence)
+        if 400 <= status < 500 and status != 429:
+            return BadInput(sentence)
+        return RemoteError(f"{self}: {sentence}")
+
+
+def _limit(deadline: float | None) -> float:
+    return ANSWER if deadline is None else deadline + MARGIN
+
+
+def _reason(error: OSError) -> str:
+    words = (error.strerror or str(error)).lower()
+    # asyncio spells the address out, which the sentence already has.
+    return "connection refused" if "connect call failed" in words else words
