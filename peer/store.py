@@ -68,7 +68,7 @@ class Store:
     def write(self, name: str, body: bytes) -> None:
         """Put `body` under `name`, durably; raises `BadInput` and leaves the old content if the disk refuses."""
         try:
-            write_durably(self.folder / name, _MAGIC + hashlib.sha256(body).digest() + body)
+            write_verified(self.folder / name, body)
         except OSError as error:
             raise self._unusable(error) from error
 
@@ -136,6 +136,17 @@ class Store:
             f"the state folder {self.folder} cannot be used: {(error.strerror or str(error)).lower()}; "
             "mend that, or choose another folder with --state DIR"
         )
+
+
+def write_verified(path: Path, body: bytes) -> None:
+    """Write `body` durably under a head that `Store.read` verifies; raises OSError."""
+    write_durably(path, _MAGIC + hashlib.sha256(body).digest() + body)
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file's content, hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_durably(path: Path, content: bytes) -> None:

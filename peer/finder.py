@@ -1,0 +1,146 @@
+"""Peers on the network, by mDNS: who announces this cluster, on which interface, at which address."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import ifaddr
+import structlog
+from zeroconf import ServiceStateChange, Zeroconf
+from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+
+from p2pml.errors import BadInput
+
+Address = tuple[str, int]
+
+SERVICE = "_p2pml._tcp.local."
+RESOLVE = 3.0
+"""Seconds to wait for a peer's address after its name was heard."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What a peer says of itself on one interface."""
+
+    id: str
+    cluster: str
+    address: Address
+
+
+class Browser:
+    """Listens on one interface and tells `heard` of each announcement that it resolves."""
+
+    def __init__(self, zeroconf: Zeroconf, heard: Callable[[Announcement], None]) -> None:
+        self._zeroconf = zeroconf
+        self._heard = heard
+        self._resolving: set[asyncio.Task[None]] = set()
+        self._browser = AsyncServiceBrowser(zeroconf, SERVICE, handlers=[self._on_change])
+
+    async def close(self) -> None:
+        """Stop listening; the Zeroconf instance stays open."""
+        await self._browser.async_cancel()
+        for task in self._resolving:
+            task.cancel()
+        await asyncio.gather(*self._resolving, return_exceptions=True)
+
+    def _on_change(
+        self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
+    ) -> None:
+        # mDNS is no failure detector (pointers live 19 minutes and more), so a removal says nothing.
+        if state_change is not ServiceStateChange.Removed:
+            task = asyncio.get_running_loop().create_task(self._resolve(service_type, name))
+            self._resolving.add(task)
+            task.add_done_callback(self._resolving.discard)
+
+    async def _resolve(self, service_type: str, name: str) -> None:
+        info = AsyncServiceInfo(service_type, name)
+        if not await info.async_request(self._zeroconf, RESOLVE * 1000):
+            return
+        properties = info.decoded_properties
+        for address in info.parsed_addresses():
+            if info.port and ":" not in address:
+                self._heard(
+                    Announcement(
+                        properties.get("id") or "", properties.get("cluster") or "", (address, info.port)
+                    )
+                )
+
+
+def own_addresses(host: str | None) -> list[str]:
+    """This machine's IPv4 addresses that peers may use: `host` alone if given, the loopback only as a last resort."""
+    if host is not None:
+        return [host]
+    found = sorted(
+        {
+            str(address.ip)
+            for adapter in ifaddr.get_adapters()
+            for address in adapter.ips
+            if address.is_IPv4 and address.ip != "0.0.0.0"  # noqa: S104: it is excluded
+        }
+    )
+    return [a for a in found if not a.startswith("127.")] or ["127.0.0.1"]
+
+
+async def find(
+    cluster: str, host: str | None, join: Sequence[str], mdns: bool, timeout: float
+) -> AsyncIterator[Address]:
+    """Addresses at which a peer of `cluster` may live: those of `join` (HOST:PORT) first, then as mDNS hears them.
+
+    Ends `timeout` seconds after the start. Raises `BadInput` where an entry of `join` is malformed or its name
+    does not resolve.
+    """
+    given: set[Address] = set()
+    for text in join:
+        address = await resolve(text)
+        given.add(address)
+        yield address
+    if not mdns:
+        return
+    async with aclosing(_browse(cluster, host, timeout)) as heard:
+        async for address in heard:
+            if address not in given:
+                given.add(address)
+                yield address
+
+
+async def _browse(cluster: str, host: str | None, timeout: float) -> AsyncIterator[Address]:
+    heard: asyncio.Queue[Announcement] = asyncio.Queue()
+    # Peers that were confined to the loopback announce themselves nowhere else.
+    addresses = sorted({*own_addresses(host), host or "127.0.0.1"})
+    instances = [AsyncZeroconf(interfaces=[address]) for address in addresses]
+    browsers = [Browser(instance.zeroconf, heard.put_nowait) for instance in instances]
+    deadline = asyncio.get_running_loop().time() + timeout
+    try:
+        while (left := deadline - asyncio.get_running_loop().time()) > 0:
+            try:
+                announcement = await asyncio.wait_for(heard.get(), left)
+            except TimeoutError:
+                return
+            if announcement.cluster == cluster:
+                yield announcement.address
+    finally:
+        for browser in browsers:
+            await browser.close()
+        for instance in instances:
+            await instance.async_close()
+
+
+async def resolve(text: str) -> Address:
+    """The IPv4 address behind HOST:PORT; raises `BadInput` where it is malformed or its name does not resolve."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise BadInput(f"{text!r} is not HOST:PORT; write it like 192.168.1.20:7733")
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(
+            host, int(port), family=socket.AF_INET, type=socket.SOCK_DGRAM
+        )
+    except (OSError, UnicodeError) as error:
+        raise BadInput(f"the host name {host!r} of {text!r} does not resolve; check it, or write the address") from error
+    address: Address = (str(found[0][4][0]), int(found[0][4][1]))
+    return address

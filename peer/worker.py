@@ -1,0 +1,106 @@
+"""The training process: reads one job, trains on the part, leaves the model in the state folder, and ends.
+
+It runs as `python -m p2pml.peer.worker` with the job as one line of JSON on standard input, which stays open
+as the lifeline: the process ends with its peer, even one that was killed. Its outcome is one line of JSON on
+standard output; what a user's own estimator prints goes to standard error instead.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import os
+import pickle
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgpack
+
+from p2pml.ensemble.holdout import split
+from p2pml.ensemble.models import Model, train
+from p2pml.ensemble.schema import infer
+from p2pml.errors import BadInput
+
+from .scoring import score_alone, with_target
+from .store import digest_of, write_verified
+from .table import Table, read_table
+
+PR_SET_PDEATHSIG = 1
+"""From <sys/prctl.h>: the signal that the kernel sends to this process when its parent dies (Linux alone)."""
+NICENESS = 5
+"""Training yields to answering: an answer is waited for, a training is not."""
+
+
+def main() -> None:
+    """Run the one job; exit code 0 also where the input was refused, since the outcome says so."""
+    outcome_pipe = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    job = json.loads(sys.stdin.buffer.readline())
+    _end_with_parent(sys.stdin.buffer)
+    os.nice(NICENESS)
+    try:
+        outcome = run(job)
+    except BadInput as error:
+        outcome = {"refused": str(error)}
+    except MemoryError:
+        outcome = {"refused": "there is not enough memory to train on this part; give it fewer rows"}
+    except OSError as error:
+        outcome = {"refused": f"the model could not be written: {(error.strerror or str(error)).lower()}"}
+    outcome_pipe.write(json.dumps(outcome).encode() + b"\n")
+    outcome_pipe.flush()
+    # Threads of numerical libraries and the lifeline's own may still run; there is nothing left to clean up.
+    os._exit(0)
+
+
+def run(job: dict[str, Any]) -> dict[str, Any]:
+    """Train as `job` says; the model and the held-out rows lie in its folder under names with their digests."""
+    data, folder = Path(job["data"]), Path(job["folder"])
+    table = read_table(data)
+    schema = infer(table.columns, job["target"], job["task"])
+    train_rows, held_out_rows = split(table.rows, job["holdout"], job["seed"])
+    model = train(schema, table.columns, train_rows, job["model"], job["seed"])
+    held_out = with_target(schema, table.take(held_out_rows))
+    return {
+        "data": digest_of(data),
+        "schema": schema.to_data(),
+        "rows": model.rows,
+        "held_out": held_out.rows,
+        "metrics": score_alone(model, held_out),
+        "notes": list(model.notes),
+        "model": _leave(folder, "model", _pickled(model)),
+        "holdout": _leave(folder, "holdout", _packed(held_out)),
+    }
+
+
+def _pickled(model: Model) -> bytes:
+    return pickle.dumps(model, protocol=pickle.HIGHEST_PROTOCOL)
+
+
+def _packed(table: Table) -> bytes:
+    packed: bytes = msgpack.packb({"columns": table.columns, "rows": table.rows}, datetime=True)
+    return packed
+
+
+def _leave(folder: Path, kind: str, body: bytes) -> str:
+    name = f"{kind}-{hashlib.sha256(body).hexdigest()}"
+    write_verified(folder / name, body)
+    return name
+
+
+def _end_with_parent(lifeline: BinaryIO) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    def watch() -> None:
+        lifeline.read()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    main()
