@@ -25,7 +25,7 @@ class Votes(TypedDict):
 
 
 class Predicted(TypedDict):
-    """The answer of `POST /v1/predict`; `probabilities` has a row for each prediction, ordered as `classes`."""
+    """The answer of `POST /v1/predict`; `probabilities` is a row for each, ordered as `classes`."""
 
     predictions: list[Label]
     classes: NotRequired[list[Label] | None]

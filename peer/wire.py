@@ -1,0 +1,86 @@
+"""From peer to peer over HTTP: msgpack bodies, bounded sizes, and one error class for all that can go wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from p2pml.errors import PeerUnreachable, RemoteError
+from p2pml.gossip import Address
+
+MSGPACK = "application/msgpack"
+MAX_ANSWER = 64 * 2**20
+"""Bytes of a peer's answer: the probabilities of 16 MiB of rows over hundreds of classes stay below it."""
+CONNECT = 2.0
+"""Seconds for a connection: a live peer of a local network accepts within milliseconds."""
+
+
+class PeerWire:
+    """Asks other peers; connections stay open between questions."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    async def get(self, address: Address, path: str, seconds: float = 5.0) -> Any:
+        """What the peer answers; raises `PeerUnreachable` or `RemoteError`."""
+        return await self._call("GET", address, path, None, seconds)
+
+    async def post(self, address: Address, path: str, body: bytes, seconds: float) -> Any:
+        """What the peer answers to a msgpack body; raises `PeerUnreachable` or `RemoteError`."""
+        return await self._call("POST", address, path, body, seconds)
+
+    async def _call(
+        self, method: str, address: Address, path: str, body: bytes | None, seconds: float
+    ) -> Any:
+        try:
+            async with self._session.request(
+                method,
+                f"http://{address[0]}:{address[1]}{path}",
+                data=body,
+                headers={"Content-Type": MSGPACK, "Accept": MSGPACK},
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, CONNECT)),
+            ) as response:
+                raw = await _bounded(response)
+                if response.status != 200:
+                    raise RemoteError(_complaint(response.status, raw))
+                return msgspec.msgpack.decode(raw)
+        except TimeoutError as error:
+            raise PeerUnreachable(f"no answer within {seconds:.3g} s") from error
+        except (aiohttp.ClientConnectorError, aiohttp.ServerDisconnectedError, OSError) as error:
+            raise PeerUnreachable(_short(error)) from error
+        except aiohttp.ClientPayloadError as error:
+            raise PeerUnreachable("the connection was lost in mid-answer") from error
+        except (aiohttp.ClientError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise RemoteError("it does not answer as a p2pml peer does") from error
+
+
+async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+    pieces, size = [], 0
+    async for piece in response.content.iter_chunked(2**16):
+        size += len(piece)
+        if size > MAX_ANSWER:
+            raise RemoteError(f"it answered more than {MAX_ANSWER // 2**20} MiB")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _complaint(status: int, raw: bytes) -> str:
+    try:
+        detail = msgspec.json.decode(raw).get("detail")
+    except (msgspec.MsgspecError, UnicodeDecodeError, AttributeError, RecursionError):
+        detail = None
+    if not isinstance(detail, str):
+        return f"it answered with HTTP status {status}"
+    # Another machine wrote it, and a terminal would obey its control characters.
+    return "".join(sign if sign.isprintable() else " " for sign in detail[:300])
+
+
+def _short(error: Exception) -> str:
+    if isinstance(error, ConnectionRefusedError) or "connect call failed" in str(error).lower():
+        return "connection refused"
+    if isinstance(error, aiohttp.ServerDisconnectedError | ConnectionResetError):
+        return "the connection was lost"
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
