@@ -40,6 +40,8 @@ def check_model(name: str, task: str) -> None:
     raise NotImplementedError
 
 
-def train(schema: Schema, columns: Columns, indices: Sequence[int] | NDArray[np.int64], model: str, seed: int) -> Model:
+def train(
+    schema: Schema, columns: Columns, indices: Sequence[int] | NDArray[np.int64], model: str, seed: int
+) -> Model:
     """Train on the rows at `indices`."""
     raise NotImplementedError
