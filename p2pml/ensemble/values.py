@@ -28,8 +28,8 @@ text cannot fill a table of levels that travels."""
 
 # fmt: off
 MISSING_SPELLINGS = frozenset((
-    "", "na", "n/a", "#na", "#n/a", "#n/a n/a", "<na>", "nan", "-nan", "null", "none", "nil", "nat", "missing",
-    "?", "-", "--", ".", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan",
+    "", "na", "n/a", "#na", "#n/a", "#n/a n/a", "<na>", "nan", "-nan", "null", "none", "nil", "nat",
+    "missing", "?", "-", "--", ".", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan",
 ))
 # fmt: on
 """Missing values as people, pandas, R, SAS and spreadsheets write them, in lower case."""
@@ -206,7 +206,8 @@ def _floats(cells: list[object]) -> Floats | None:
 def _is_missing(cell: object) -> bool:
     if isinstance(cell, str):
         return cell.strip().lower() in MISSING_SPELLINGS
-    return cell is None or (isinstance(cell, float | Decimal) and cell != cell)
+    # NaN, and the NaT of pandas, which is a datetime, do not equal themselves.
+    return cell is None or (isinstance(cell, float | Decimal | date) and cell != cell)
 
 
 def _is_number(cell: object) -> bool:
