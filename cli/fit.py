@@ -1,0 +1,66 @@
+"""`p2pml fit`: every peer retrains."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import click
+
+from p2pml.errors import NoVotes, P2pmlError, PeerUnreachable
+
+from .options import examples, json_option, option
+from .show import json_line, note, plain, progress, table
+from .where import Contact, Where, where_options
+
+if TYPE_CHECKING:
+    from p2pml.peer.answers import Fitted
+    from p2pml.peer.client import PeerClient
+
+
+@click.command(epilog=examples("p2pml fit", "p2pml fit --model extra-trees --no-wait"))
+@where_options
+@option("--model", metavar="NAME", help="Train this model from now on. [default: each peer its own]")
+@option("--no-wait", is_flag=True, help="Return as soon as the fit is announced.")
+@json_option
+def fit(where: Where, model: str | None, no_wait: bool, as_json: bool) -> None:
+    """Have every peer retrain on its own rows.
+
+    Two fits at once resolve to one. The old models go on answering until the new ones are there.
+    """
+    with progress("every peer trains"):
+        answer = asyncio.run(_ask(where, model, not no_wait))
+    if as_json:
+        json_line(answer)
+    else:
+        _show(answer)
+    if not any(peer["status"] in ("trained", "started") for peer in answer["peers"]):
+        raise NoVotes("No peer trained; their logs say why.")
+
+
+async def _ask(where: Where, model: str | None, wait: bool) -> Fitted:
+    async def request(peer: PeerClient) -> Fitted:
+        await peer.peers()
+        try:
+            return await peer.fit(model, wait=wait)
+        except PeerUnreachable as error:
+            raise _HalfDoneError(f"{error} The fit may go on without it: see `p2pml peers`.") from error
+
+    async with Contact(where) as contact:
+        return await contact.ask(request)
+
+
+class _HalfDoneError(P2pmlError):
+    """The peer fell silent after it was asked: asking another would be a second fit."""
+
+
+def _show(answer: Fitted) -> None:
+    heads = ["peer", "status", "rows", "seconds", "reason"]
+    rows = [
+        [peer["name"], peer["status"], peer.get("rows"), peer.get("took"), plain(peer.get("reason") or "")]
+        for peer in answer["peers"]
+    ]
+    table(heads, rows)
+    done = sum(peer["status"] == "trained" for peer in answer["peers"])
+    epoch = answer["epoch"]["counter"]
+    note(f"{done} of {len(rows)} peers trained in epoch {epoch}, in {answer['took']:.1f} s.")

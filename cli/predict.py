@@ -1,0 +1,86 @@
+"""`p2pml predict`: a file's rows with the ensemble's predictions beside them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from tempfile import SpooledTemporaryFile
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .blocks import Block, blocks_of, put
+from .options import combine_option, examples, json_option, option
+from .output import output
+from .predictions import CsvPredictions, JsonPredictions
+from .show import note, number, progress
+from .tally import Tally
+from .where import Contact, Where, where_options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from p2pml.peer.answers import Predicted
+
+WAITING = 2**20
+"""Characters of a JSON answer that wait in memory before they wait on disk."""
+
+
+@click.command(
+    epilog=examples(
+        "p2pml predict new.csv > predicted.csv",
+        "p2pml predict new.csv --proba --combine weighted --output predicted.csv",
+        "zcat new.csv.gz | p2pml predict - --peer 192.168.1.20:7733",
+    )
+)
+@click.argument("file", metavar="FILE|-")
+@where_options
+@option("--output", metavar="FILE", help="Write there, once all is predicted. [default: standard output]")
+@option("--proba", is_flag=True, help="Add a column proba_<class> for each class.")
+@combine_option
+@option(
+    "--deadline",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Answer each block of rows by then, with the votes that came.",
+)
+@json_option
+def predict(file: str, where: Where, as_json: bool, **settings: Any) -> None:
+    """Predict the rows of FILE (CSV, gzipped CSV or Parquet; - is standard input) with all peers' votes.
+
+    The rows come back as CSV, as they were, with a column `prediction`. How many votes stand behind it, and
+    who is missing and why, goes to standard error.
+    """
+    began, tally, rows = time.monotonic(), Tally(), 0
+    proba = settings["proba"]
+    with (
+        output(settings.pop("output")) as stream,
+        SpooledTemporaryFile(WAITING, "w+", encoding="utf-8") as waiting,
+    ):
+        writer = JsonPredictions(stream, waiting) if as_json else CsvPredictions(stream, proba)
+        with progress("asking the peers") as say:
+
+            def take(block: Block, answer: Predicted) -> None:
+                nonlocal rows
+                writer.write(block, answer)
+                tally.add(answer["votes"])
+                rows += len(block.data)
+                say(f"{number(rows)} rows predicted, {tally}")
+
+            asyncio.run(_predict(file, where, settings, take))
+        took = time.monotonic() - began
+        writer.finish(tally.votes(), took)
+    note(f"{number(rows)} rows predicted with {tally}, in {took:.1f} s.")
+
+
+async def _predict(
+    file: str, where: Where, settings: dict[str, Any], take: Callable[[Block, Predicted], None]
+) -> None:
+    async with Contact(where) as contact:
+
+        async def ask(block: Block) -> Predicted:
+            return await contact.ask(
+                lambda peer: peer.predict(block.columns, block.data, first_row=block.first_row, **settings)
+            )
+
+        await put(blocks_of(file), ask, take)

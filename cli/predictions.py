@@ -1,0 +1,150 @@
+"""How predictions are written, block by block: beside the rows they belong to, or as a peer's answer."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from typing import IO, TYPE_CHECKING, TextIO
+
+from p2pml.errors import BadInput, P2pmlError
+
+from .blocks import Block
+
+if TYPE_CHECKING:
+    from p2pml.peer.answers import Label, Predicted, Votes
+
+
+def cell(value: object) -> str:
+    """A value as CSV has it: numbers in full, nothing for what is missing."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+class Probabilities:
+    """Brings every block's probabilities to the classes of the first."""
+
+    def __init__(self) -> None:
+        self.classes: list[Label] | None = None
+
+    def rows(self, block: Block, answer: Predicted) -> Sequence[Sequence[float]]:
+        """One row of probabilities for each prediction, in the order of `classes`; a lost class has 0.
+
+        Raises `P2pmlError` where a class appears that the first block's answer did not know.
+        """
+        classes = answer.get("classes") or []
+        probabilities = answer.get("probabilities") or []
+        if self.classes is None:
+            self.classes = classes
+        if classes == self.classes:
+            return probabilities
+        known = set(self.classes)
+        new = [cell(label) for label in classes if label not in known]
+        if new:
+            raise P2pmlError(
+                f"The class {new[0]} came in with a peer that did not vote before row {block.first_row}, "
+                "when the columns were already written; predict again."
+            )
+        at = {label: place for place, label in enumerate(classes)}
+        order = [at.get(label) for label in self.classes]
+        return [[0.0 if place is None else row[place] for place in order] for row in probabilities]
+
+
+class CsvPredictions:
+    """Writes the input's rows as they were, with `prediction` and, if asked, `proba_<class>` after them."""
+
+    def __init__(self, stream: TextIO, proba: bool) -> None:
+        self._csv = csv.writer(stream, lineterminator="\n")
+        self._proba = proba
+        self._probabilities = Probabilities()
+        self._headed = False
+
+    def write(self, block: Block, answer: Predicted) -> None:
+        """Write one block; the first brings the head. Raises `BadInput` where a column's name is taken."""
+        rows = self._probabilities.rows(block, answer) if self._proba else ()
+        if not self._headed:
+            self._head(block.columns)
+        predictions = answer["predictions"]
+        for at, row in enumerate(block.data):
+            added = [predictions[at], *(rows[at] if rows else ())]
+            self._csv.writerow([cell(value) for value in (*row, *added)])
+
+    def finish(self, votes: Votes, took: float) -> None:
+        """Nothing: a CSV ends with its rows."""
+
+    def _head(self, columns: Sequence[str]) -> None:
+        self._headed = True
+        classes = self._probabilities.classes or []
+        if self._proba and not classes:
+            raise BadInput(
+                "--proba is for classification, and this ensemble's target is a number: leave it out."
+            )
+        added = ["prediction", *(f"proba_{cell(label)}" for label in classes)]
+        if taken := [name for name in added if name in set(columns)]:
+            raise BadInput(f"The file has a column {taken[0]!r} already, which predict would add: rename it.")
+        self._csv.writerow([*columns, *added])
+
+
+class JsonPredictions:
+    """Writes one object like a peer's answer: that answer itself for one block, else the blocks' joined.
+
+    Predictions are written as they come. Probabilities follow them in the object, and wait in `waiting`.
+    """
+
+    def __init__(self, stream: TextIO, waiting: IO[str]) -> None:
+        self._stream = stream
+        self._only: tuple[Block, Predicted] | None = None
+        self._first: Predicted | None = None
+        self._probabilities = Probabilities()
+        self._waiting = waiting
+
+    def write(self, block: Block, answer: Predicted) -> None:
+        """Take one block's answer; it is written once the next one or the end shows what it is part of."""
+        if self._first is None:
+            self._first, self._only = answer, (block, answer)
+            return
+        if self._only is not None:
+            self._stream.write('{"predictions": [')
+            self._join(*self._only, comma="")
+            self._only = None
+        self._join(block, answer, comma=", ")
+
+    def finish(self, votes: Votes, took: float) -> None:
+        """Write what is left, with the votes behind all blocks and the seconds that they took."""
+        first = self._first
+        assert first is not None, "a file has at least one block"
+        if self._only is not None:
+            self._dump(first)
+        else:
+            self._stream.write("]")
+            rest: dict[str, object] = {name: value for name, value in first.items() if name != "predictions"}
+            rest |= {"votes": votes, "took": took}
+            for name, value in rest.items():
+                self._stream.write(f", {json.dumps(name)}: ")
+                if name == "probabilities" and value is not None:
+                    self._copy_waiting()
+                else:
+                    self._dump(value)
+            self._stream.write("}")
+        self._stream.write("\n")
+
+    def _join(self, block: Block, answer: Predicted, comma: str) -> None:
+        self._stream.write(comma + self._inside(answer["predictions"]))
+        self._waiting.write(comma + self._inside(self._probabilities.rows(block, answer)))
+
+    def _copy_waiting(self) -> None:
+        self._waiting.seek(0)
+        self._stream.write("[")
+        while piece := self._waiting.read(2**20):
+            self._stream.write(piece)
+        self._stream.write("]")
+
+    def _dump(self, value: object) -> None:
+        json.dump(value, self._stream, ensure_ascii=False)
+
+    @staticmethod
+    def _inside(values: Sequence[object]) -> str:
+        return json.dumps(values, ensure_ascii=False)[1:-1]

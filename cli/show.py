@@ -1,0 +1,95 @@
+"""How results are shown: tables and progress on a terminal, plain text everywhere else."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Say = Callable[[str], None]
+"""Replaces the line of progress."""
+
+
+def plain(text: object) -> str:
+    """`text` on one line without control characters: names come from other machines, and terminals obey."""
+    return "".join(sign if sign.isprintable() else " " for sign in str(text))
+
+
+def number(value: object, digits: int = 4) -> str:
+    """A score or a count for people; a dash where there is none."""
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:,.{digits}f}" if abs(value) < 1e6 else f"{value:,.4g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else plain(value)
+
+
+def json_line(answer: object) -> None:
+    """A peer's answer as it is, as one line of JSON on standard output."""
+    json.dump(answer, sys.stdout, ensure_ascii=False)
+    sys.stdout.write("\n")
+
+
+def note(sentence: str) -> None:
+    """One line for people that is not the result."""
+    print(f"p2pml: {sentence}", file=sys.stderr)
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
+    """A table on standard output. The first column is text, and a column of numbers stands to the right."""
+    cells = [[number(cell) for cell in row] for row in rows]
+    right = [any(isinstance(row[at], int | float) for row in rows) and at > 0 for at in range(len(heads))]
+    if sys.stdout.isatty():
+        _rich_table(heads, cells, right, title)
+        return
+    if title:
+        print(title)
+    widths = [max(len(row[at]) for row in [list(heads), *cells]) for at in range(len(heads))]
+    for row in [list(heads), *cells]:
+        aligned = [
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right, strict=True)
+        ]
+        print("  ".join(aligned).rstrip())
+
+
+def _rich_table(
+    heads: Sequence[str], cells: Sequence[Sequence[str]], right: Sequence[bool], title: str | None
+) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Table
+
+    drawn = Table(box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
+    for head, to_right in zip(heads, right, strict=True):
+        drawn.add_column(head, justify="right" if to_right else "left")
+    for row in cells:
+        drawn.add_row(*(_coloured(escape(cell)) for cell in row))
+    console(sys.stdout).print(drawn)
+
+
+def _coloured(cell: str) -> str:
+    colour = {"alive": "green", "suspect": "yellow", "dead": "red", "left": "dim"}.get(cell)
+    return f"[{colour}]{cell}[/]" if colour else cell
+
+
+def console(stream: TextIO) -> Console:
+    """A rich console on `stream`; it leaves colour out where NO_COLOR says so."""
+    from rich.console import Console
+
+    return Console(file=stream, highlight=False)
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Say]:
+    """A spinner with a line that changes, on standard error if that is a terminal, else nothing."""
+    if not sys.stderr.isatty():
+        yield lambda line: None
+        return
+    with console(sys.stderr).status(what) as status:
+        yield lambda line: status.update(line)
