@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 Label = str | int | float | bool
 """A class or a value as JSON has it."""
@@ -52,7 +52,7 @@ class Evaluated(TypedDict):
     confusion_matrix: NotRequired[ConfusionMatrix | None]
     votes: Votes
     took: float
-    statistics: NotRequired[dict[str, object] | None]
+    statistics: NotRequired[dict[str, Any] | None]
 
 
 class Epoch(TypedDict):
@@ -90,7 +90,7 @@ class PeerRow(TypedDict):
     address: str
     status: str
     generation: int
-    model: NotRequired[dict[str, object] | None]
+    model: NotRequired[dict[str, Any] | None]
 
 
 class Peers(TypedDict):

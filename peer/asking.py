@@ -42,18 +42,14 @@ class Asked:
 class Asker:
     """Fans a question out over the cluster."""
 
-    def __init__(
-        self, me: str, colleagues: Colleagues, voting: Voting, wire: PeerWire, reach: Reach
-    ) -> None:
+    def __init__(self, me: str, colleagues: Colleagues, voting: Voting, wire: PeerWire, reach: Reach) -> None:
         self._me = me
         self._colleagues = colleagues
         self._voting = voting
         self._wire = wire
         self._reach = reach
 
-    async def ask(
-        self, columns: Columns, rows: int, *, rule: str, seconds: float, first_row: int = 1
-    ) -> Asked:
+    async def ask(self, columns: Columns, rows: int, *, rule: str, seconds: float, first_row: int = 1) -> Asked:
         """The ensemble's answer on `rows` rows within `seconds`.
 
         Raises `BadInput` where the rows do not fit the cluster's schema, and `NoVotes` where no vote came.
@@ -68,8 +64,13 @@ class Asker:
             for voter in roll.voters
             if self._reach.why_not(voter.id) is None
         }
-        if tasks:
-            await asyncio.wait(tasks.values(), timeout=max(0.0, deadline - loop.time()))
+        try:
+            if tasks:
+                await asyncio.wait(tasks.values(), timeout=max(0.0, deadline - loop.time()))
+        except asyncio.CancelledError:
+            for task in tasks.values():
+                task.cancel()
+            raise
         ballots: list[tuple[str, Vote, int]] = []
         missing: list[Missing] = [_missing(m.id, m.name, why) for m, why in roll.absent]
         for voter in roll.voters:
@@ -102,9 +103,7 @@ class Asker:
         data = await self._wire.post(voter.member.address, VOTE_PATH, body, left)
         return await asyncio.to_thread(_read_ballot, data, rows)
 
-    def _outcome(
-        self, voter: Colleague, task: asyncio.Task[Ballot] | None, seconds: float
-    ) -> Ballot | str:
+    def _outcome(self, voter: Colleague, task: asyncio.Task[Ballot] | None, seconds: float) -> Ballot | str:
         """The ballot, or why there is none."""
         if task is None:
             return self._reach.why_not(voter.id) or "it is not reachable"

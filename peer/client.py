@@ -51,7 +51,7 @@ class PeerClient:
 
     def __str__(self) -> str:
         host, port = self.address
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return f"{host}:{port}"
 
     async def __aenter__(self) -> Self:
         local = (self._host, 0) if self._host else None
@@ -94,9 +94,7 @@ class PeerClient:
         body = {"columns": columns, "data": data, "combine": combine, "deadline": deadline, "proba": proba}
         answer = await self._call("POST", "/v1/predict", Predicted, _limit(deadline), body, first_row)
         if len(answer["predictions"]) != len(data):
-            raise RemoteError(
-                f"{self} answered {len(answer['predictions'])} predictions for {len(data)} rows."
-            )
+            raise RemoteError(f"{self} answered {len(answer['predictions'])} predictions for {len(data)} rows.")
         if proba:
             self._check_probabilities(answer)
         return answer
@@ -157,8 +155,7 @@ class PeerClient:
 
     async def _exchange(self, method: str, path: str, content: bytes | None, seconds: float) -> Any:
         assert self._session is not None, "a PeerClient is used inside `async with`"
-        host, port = self.address
-        url = f"http://[{host}]:{port}{path}" if ":" in host else f"http://{host}:{port}{path}"
+        url = f"http://{self}{path}"
         try:
             async with self._session.request(
                 method,

@@ -36,9 +36,7 @@ class _Interface:
 class Discovery:
     """Announces (id, cluster, port) on every interface, and tells `heard` of the addresses of others."""
 
-    def __init__(
-        self, id: str, cluster: str, port: int, host: str | None, heard: Callable[[Address], None]
-    ) -> None:
+    def __init__(self, id: str, cluster: str, port: int, host: str | None, heard: Callable[[Address], None]) -> None:
         self._id, self._cluster, self._port, self._host = id, cluster, port, host
         self._heard = heard
         self._interfaces: dict[str, _Interface] = {}

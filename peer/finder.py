@@ -49,9 +49,7 @@ class Browser:
             task.cancel()
         await asyncio.gather(*self._resolving, return_exceptions=True)
 
-    def _on_change(
-        self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
-    ) -> None:
+    def _on_change(self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
         # mDNS is no failure detector (pointers live 19 minutes and more), so a removal says nothing.
         if state_change is not ServiceStateChange.Removed:
             task = asyncio.get_running_loop().create_task(self._resolve(service_type, name))
@@ -66,9 +64,7 @@ class Browser:
         for address in info.parsed_addresses():
             if info.port and ":" not in address:
                 self._heard(
-                    Announcement(
-                        properties.get("id") or "", properties.get("cluster") or "", (address, info.port)
-                    )
+                    Announcement(properties.get("id") or "", properties.get("cluster") or "", (address, info.port))
                 )
 
 
@@ -81,7 +77,7 @@ def own_addresses(host: str | None) -> list[str]:
             str(address.ip)
             for adapter in ifaddr.get_adapters()
             for address in adapter.ips
-            if address.is_IPv4 and address.ip != "0.0.0.0"  # noqa: S104: it is excluded
+            if address.is_IPv4 and address.ip != "0.0.0.0"  # noqa: S104 (it is excluded)
         }
     )
     return [a for a in found if not a.startswith("127.")] or ["127.0.0.1"]
@@ -141,6 +137,8 @@ async def resolve(text: str) -> Address:
             host, int(port), family=socket.AF_INET, type=socket.SOCK_DGRAM
         )
     except (OSError, UnicodeError) as error:
-        raise BadInput(f"the host name {host!r} of {text!r} does not resolve; check it, or write the address") from error
+        raise BadInput(
+            f"the host name {host!r} of {text!r} does not resolve; check it, or write the address"
+        ) from error
     address: Address = (str(found[0][4][0]), int(found[0][4][1]))
     return address

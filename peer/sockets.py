@@ -19,7 +19,7 @@ def bind(host: str | None, port: int | None, remembered: int | None) -> tuple[so
     `port` None tries the remembered one, then 7733 and the next 99, so that a firewall can open a range, then
     any; 0 is any free one. Raises `BadInput` where the host is not this machine's or the port is in use.
     """
-    at = host or "0.0.0.0"  # noqa: S104: no --host means every interface, as the help says
+    at = host or "0.0.0.0"  # noqa: S104 (no --host means every interface, as the help says)
     _check_host(at)
     candidates = [port] if port else []
     if port is None:

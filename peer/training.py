@@ -19,7 +19,7 @@ import structlog
 
 import p2pml
 from p2pml.ensemble.schema import Schema
-from p2pml.ensemble.summary import Epoch, FitCommand
+from p2pml.ensemble.summary import FitCommand
 from p2pml.errors import BadInput
 
 from .options import PeerOptions
@@ -86,7 +86,11 @@ class Trainer:
         if trained is None:
             raise BadInput("the model that was just written could not be read back; check the disk")
         recipe = await asyncio.to_thread(self._recipe)
-        record = {"recipe": recipe | {"data": outcome["data"]}, "outcome": outcome, "command": command.to_data()}
+        record = {
+            "recipe": recipe | {"data": outcome["data"]},
+            "outcome": outcome,
+            "command": command.to_data(),
+        }
         await asyncio.to_thread(self._commit, record)
         return trained
 

@@ -38,9 +38,7 @@ class Voting:
         trained = self.trained
         if trained is None:
             raise BadInput("this peer has no model yet; ask again when its training is done")
-        vote = await asyncio.get_running_loop().run_in_executor(
-            self._threads, trained.model.vote, columns, first_row
-        )
+        vote = await asyncio.get_running_loop().run_in_executor(self._threads, trained.model.vote, columns, first_row)
         return Ballot(vote, trained.rows, trained.digest)
 
     def close(self) -> None:

@@ -31,9 +31,7 @@ class PeerWire:
         """What the peer answers to a msgpack body; raises `PeerUnreachable` or `RemoteError`."""
         return await self._call("POST", address, path, body, seconds)
 
-    async def _call(
-        self, method: str, address: Address, path: str, body: bytes | None, seconds: float
-    ) -> Any:
+    async def _call(self, method: str, address: Address, path: str, body: bytes | None, seconds: float) -> Any:
         try:
             async with self._session.request(
                 method,

@@ -57,10 +57,16 @@ class FitCommand:
 
     @classmethod
     def from_data(cls, data: Any) -> FitCommand:
-        """Raises `RemoteError` on anything but what `to_data` gives."""
+        """Raises `RemoteError` on anything but what `to_data` gives.
+
+        A factory (`package.module:factory`) is refused: what code runs on a machine is said on that machine.
+        """
         if not isinstance(data, dict):
             raise RemoteError("not a fit command")
-        return cls(Epoch.from_data(data.get("epoch")), _optional_text(data.get("model"), "model"))
+        model = _optional_text(data.get("model"), "model")
+        if model is not None and ":" in model:
+            raise RemoteError(f"a fit names the factory {model!r}, which only a peer's own start may do")
+        return cls(Epoch.from_data(data.get("epoch")), model)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,199 @@
+"""The HTTP API: each handler reads, calls and answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from p2pml.ensemble.summary import FitCommand
+from p2pml.errors import BadInput
+
+from .asking import DEADLINE, EVALUATION_DEADLINE, VOTE_PATH
+from .bodies import (
+    LARGE,
+    MAX_BODY,
+    Cell,
+    EvaluateRequest,
+    FitRequest,
+    PredictRequest,
+    Rule,
+    columns_of,
+    decode,
+    encode,
+)
+from .crew import FIT_PATH
+from .evaluating import EVALUATE_PATH, scored_data
+from .openapi import DOCUMENT
+from .presenting import predicted
+from .problems import Busy, problem, problems
+from .pump import STREAM_PATH
+
+if TYPE_CHECKING:
+    from .daemon import Peer
+
+MAX_AT_ONCE = 32
+"""Questions answered at once; with MAX_BODY it bounds the memory that callers can take."""
+PEER_BODY = 2 * MAX_BODY
+"""Bytes of a peer's question: a body that was just within bounds as JSON may grow a little as msgpack."""
+SCHEMA_PATH = "/v1/peer/schema"
+
+T = TypeVar("T")
+
+
+class VoteRequest(msgspec.Struct):
+    """One peer asks another for its vote on these columns."""
+
+    columns: dict[str, list[Cell]]
+    first_row: int = 1
+
+
+class HeldOutRequest(msgspec.Struct):
+    """One peer asks another to have its held-out rows scored."""
+
+    combine: Rule
+    seconds: float
+
+
+class PeerFitRequest(msgspec.Struct):
+    """One peer tells another of a fit, and may wait for its end."""
+
+    command: dict[str, object]
+    wait: bool
+
+
+class Api:
+    """The routes of one peer."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+        self._answering = 0
+
+    def application(self) -> web.Application:
+        app = web.Application(middlewares=[problems], client_max_size=PEER_BODY)
+        app.router.add_get("/healthz", self.healthz)
+        app.router.add_get("/readyz", self.readyz)
+        app.router.add_get("/openapi.json", self.openapi)
+        app.router.add_get("/v1/peers", self.peers)
+        app.router.add_post("/v1/predict", self.predict)
+        app.router.add_post("/v1/evaluate", self.evaluate)
+        app.router.add_post("/v1/fit", self.fit)
+        app.router.add_post(STREAM_PATH, self.gossip)
+        app.router.add_get(SCHEMA_PATH, self.schema)
+        app.router.add_post(VOTE_PATH, self.vote)
+        app.router.add_post(EVALUATE_PATH, self.evaluate_own)
+        app.router.add_post(FIT_PATH, self.fit_own)
+        return app
+
+    async def healthz(self, request: web.Request) -> web.Response:
+        return encode({"status": "ok", "peer": self._peer.id}, request)
+
+    async def readyz(self, request: web.Request) -> web.Response:
+        reason = self._peer.why_not_ready()
+        return problem(503, reason) if reason else encode({"status": "ready", "peer": self._peer.id}, request)
+
+    async def openapi(self, request: web.Request) -> web.Response:
+        return web.Response(body=DOCUMENT, content_type="application/json")
+
+    async def peers(self, request: web.Request) -> web.Response:
+        return encode(self._peer.peers(), request)
+
+    async def predict(self, request: web.Request) -> web.Response:
+        async with self._turn():
+            began = asyncio.get_running_loop().time()
+            asked = await _read(request, PredictRequest, MAX_BODY)
+            columns, rows = await _rows(asked)
+            answer = await self._peer.asker.ask(
+                columns,
+                rows,
+                rule=asked.combine,
+                seconds=asked.deadline or DEADLINE,
+                first_row=asked.first_row,
+            )
+            took = asyncio.get_running_loop().time() - began
+            return encode(predicted(answer, asked.combine, asked.proba, took), request)
+
+    async def evaluate(self, request: web.Request) -> web.Response:
+        async with self._turn():
+            asked = await _read(request, EvaluateRequest, MAX_BODY)
+            seconds = asked.deadline or EVALUATION_DEADLINE
+            evaluator = self._peer.evaluator
+            if asked.rows is None and asked.columns is None and asked.data is None:
+                return encode(await evaluator.everyone(rule=asked.combine, seconds=seconds), request)
+            columns, rows = await _rows(asked)
+            scored = await evaluator.given(
+                columns,
+                rows,
+                rule=asked.combine,
+                seconds=seconds,
+                first_row=asked.first_row,
+                statistics=asked.statistics,
+            )
+            return encode(scored, request)
+
+    async def fit(self, request: web.Request) -> web.Response:
+        asked = await _read(request, FitRequest, MAX_BODY)
+        return encode(await self._peer.crew.fit(asked.model, wait=asked.wait), request)
+
+    async def gossip(self, request: web.Request) -> web.Response:
+        source = request.transport.get_extra_info("peername") if request.transport else None
+        data = await request.read()
+        answer = self._peer.pump.stream((source[0], source[1]), data) if source else None
+        if answer is None:
+            return problem(400, "this is not a message of the protocol, version 1, for this cluster")
+        return web.Response(body=answer, content_type="application/octet-stream")
+
+    async def schema(self, request: web.Request) -> web.Response:
+        trained = self._peer.voting.trained
+        if trained is None:
+            return problem(404, "this peer has no schema before its first training is done")
+        return encode(trained.schema.to_data(), request)
+
+    async def vote(self, request: web.Request) -> web.Response:
+        async with self._turn():
+            asked = await _read(request, VoteRequest, PEER_BODY)
+            ballot = await self._peer.voting.vote(dict(asked.columns), asked.first_row)
+            return encode({"vote": ballot.vote.to_data(), "rows": ballot.rows, "model": ballot.model}, request)
+
+    async def evaluate_own(self, request: web.Request) -> web.Response:
+        asked = await _read(request, HeldOutRequest, MAX_BODY)
+        scored = await self._peer.evaluator.own(rule=asked.combine, seconds=asked.seconds)
+        trained = self._peer.voting.trained
+        return encode(scored_data(trained.schema.task if trained else "", scored), request)
+
+    async def fit_own(self, request: web.Request) -> web.Response:
+        asked = await _read(request, PeerFitRequest, MAX_BODY)
+        command = FitCommand.from_data(asked.command)
+        return encode(await self._peer.crew.fit_here(command, wait=asked.wait), request)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        if self._answering >= MAX_AT_ONCE:
+            raise Busy(f"{MAX_AT_ONCE} questions are being answered, as many as this peer takes; ask again shortly")
+        self._answering += 1
+        try:
+            yield
+        finally:
+            self._answering -= 1
+
+
+async def _read(request: web.Request, shape: type[T], limit: int) -> T:
+    if (request.content_length or 0) > limit:
+        raise web.HTTPRequestEntityTooLarge(limit, request.content_length or 0)
+    raw = await request.read()
+    if len(raw) > limit:
+        raise web.HTTPRequestEntityTooLarge(limit, len(raw))
+    if len(raw) > LARGE:
+        return await asyncio.to_thread(decode, raw, request.content_type, shape)
+    return decode(raw, request.content_type, shape)
+
+
+async def _rows(asked: PredictRequest | EvaluateRequest) -> tuple[dict[str, list[object]], int]:
+    columns, rows = await asyncio.to_thread(columns_of, asked)
+    if rows == 0:
+        raise BadInput("there are no rows; send at least one")
+    return columns, rows

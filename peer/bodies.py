@@ -1,0 +1,135 @@
+"""Request and response bodies: JSON or msgpack by content type, validated while they are decoded."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from p2pml.errors import BadInput
+
+from .asking import MAX_DEADLINE
+
+JSON, MSGPACK = "application/json", "application/msgpack"
+MAX_BODY = 16 * 2**20
+"""Bytes of a request: a block of 10,000 rows of 80 columns fits, and 32 at once fit in memory."""
+LARGE = 64 * 1024
+"""Bytes from which a body is decoded in a thread, so that the protocol keeps its beat."""
+
+Rule = Literal["mean", "median", "weighted"]
+Deadline = Annotated[float, msgspec.Meta(gt=0, le=MAX_DEADLINE)]
+RowNumber = Annotated[int, msgspec.Meta(ge=1)]
+Cell = str | int | float | bool | None
+T = TypeVar("T")
+
+
+class UnsupportedBody(BadInput):
+    """The content type is neither JSON nor msgpack."""
+
+
+class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Rows to predict: either `rows`, or `columns` with `data`. `deadline` is in seconds.
+
+    `first_row` is the number that errors give the first row, for rows that are a block of a longer table.
+    """
+
+    rows: list[dict[str, Cell]] | None = None
+    columns: list[str] | None = None
+    data: list[list[Cell]] | None = None
+    combine: Rule = "mean"
+    deadline: Deadline | None = None
+    proba: bool = False
+    first_row: RowNumber = 1
+
+
+class EvaluateRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """How to evaluate; without rows, on every peer's held-out ones. `statistics` asks for what adds up over blocks."""
+
+    rows: list[dict[str, Cell]] | None = None
+    columns: list[str] | None = None
+    data: list[list[Cell]] | None = None
+    combine: Rule = "mean"
+    deadline: Deadline | None = None
+    statistics: bool = False
+    first_row: RowNumber = 1
+
+
+class FitRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Have every peer retrain, on `model` or on what each one has; `wait` until they have."""
+
+    model: str | None = None
+    wait: bool = True
+
+
+def decode(raw: bytes, content_type: str, shape: type[T]) -> T:
+    """The body as `shape`; raises `BadInput` with the place of the fault, `UnsupportedBody` for another type."""
+    if content_type not in (JSON, MSGPACK):
+        raise UnsupportedBody(
+            f"the content type {content_type!r} is not understood; send application/json or application/msgpack"
+        )
+    try:
+        if content_type == MSGPACK:
+            return msgspec.msgpack.decode(raw, type=shape)
+        return _decode_json(raw, shape)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        kind = "JSON" if content_type == JSON else "msgpack"
+        what = "is not what is asked for here" if isinstance(error, msgspec.ValidationError) else f"is not {kind}"
+        words = str(error) or "it is nested too deeply"
+        raise BadInput(f"the body {what}: {words[0].lower()}{words[1:]}; see /openapi.json") from error
+
+
+def encode(answer: Any, request: web.Request) -> web.Response:
+    """The answer in the form that the caller accepts: msgpack where it says so, else JSON."""
+    if MSGPACK in request.headers.get("Accept", ""):
+        return web.Response(body=msgspec.msgpack.encode(answer), content_type=MSGPACK)
+    return web.Response(body=msgspec.json.encode(answer), content_type=JSON)
+
+
+def columns_of(request: PredictRequest | EvaluateRequest) -> tuple[dict[str, list[object]], int]:
+    """The cells of each column, and the number of rows; raises `BadInput` where the rows are not rectangular."""
+    if request.rows is not None and request.columns is None and request.data is None:
+        return _from_rows(request.rows, request.first_row), len(request.rows)
+    if request.rows is None and request.columns is not None and request.data is not None:
+        return _from_data(request.columns, request.data, request.first_row), len(request.data)
+    raise BadInput('the body must hold either "rows", or "columns" and "data"; see /openapi.json')
+
+
+def _from_rows(rows: list[dict[str, Cell]], first_row: int) -> dict[str, list[object]]:
+    names = rows[0].keys() if rows else ()
+    for number, row in enumerate(rows, first_row):
+        if row.keys() != names:
+            if lacking := [name for name in names if name not in row]:
+                raise BadInput(f"row {number} has no column {lacking[0]!r}; send null where a value is missing")
+            extra = next(name for name in row if name not in names)
+            raise BadInput(f"row {number} has a column {extra!r} that row {first_row} does not have")
+    return {name: [row[name] for row in rows] for name in names}
+
+
+def _from_data(columns: list[str], data: list[list[Cell]], first_row: int) -> dict[str, list[object]]:
+    width = len(columns)
+    if len(set(columns)) != width:
+        twice = next(name for name in columns if columns.count(name) > 1)
+        raise BadInput(f'the column {twice!r} stands twice in "columns"; send each one once')
+    for number, row in enumerate(data, first_row):
+        if len(row) != width:
+            raise BadInput(f"row {number} has {len(row)} cells for {width} columns; send null where a value is missing")
+    cells = zip(*data, strict=True) if data else ((),) * width
+    return {name: list(column) for name, column in zip(columns, cells, strict=True)}
+
+
+def _decode_json(raw: bytes, shape: type[T]) -> T:
+    try:
+        return msgspec.json.decode(raw, type=shape)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        # Python's own writers put NaN and Infinity, which are no JSON; what they mean is clear all the same.
+        if b"NaN" not in raw and b"Infinity" not in raw:
+            raise
+        try:
+            loose = json.loads(raw)
+        except ValueError as error:
+            raise msgspec.DecodeError(str(error)) from error
+        return msgspec.convert(loose, shape)

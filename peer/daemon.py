@@ -1,0 +1,322 @@
+"""One peer: its parts, put together, from its start to its leave."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+import signal
+import sys
+from dataclasses import replace
+from typing import Any
+
+import aiohttp
+import msgpack
+import structlog
+from aiohttp import web
+
+from p2pml.ensemble.summary import Summary
+from p2pml.errors import BadInput, P2pmlError, RemoteError
+from p2pml.gossip import (
+    Address,
+    EntryChanged,
+    IdentityConflict,
+    Join,
+    Leave,
+    Me,
+    Member,
+    MemberChanged,
+    Node,
+    SetEntry,
+    Settings,
+    Start,
+    Status,
+    Unreachable,
+)
+
+from . import logs
+from .answers import Peers
+from .api import Api
+from .asking import Asker
+from .colleagues import FIT, SUMMARY, Colleagues
+from .crew import Crew
+from .discovery import Discovery
+from .evaluating import Evaluator
+from .finder import own_addresses
+from .fitting import Fitting
+from .identity import keep_generation, load_identity, next_generation
+from .options import PeerOptions
+from .presenting import peer_row
+from .pump import Change, Pump
+from .reach import Reach
+from .sockets import bind
+from .store import Store, default_folder
+from .training import Trainer
+from .voting import Voting
+from .wire import PeerWire
+
+FAREWELL = 0.3
+"""Seconds that a leaving peer stays to let its farewell go out: a few packets on any network."""
+JOIN_AGAIN = 5.0
+"""Seconds after which a peer that is still alone asks the addresses it was given once more."""
+
+log = structlog.get_logger()
+
+
+class Peer:
+    """A running peer. `start` brings it up, `stopped` waits for its end, `close` leaves and frees everything."""
+
+    def __init__(self, options: PeerOptions, store: Store) -> None:
+        self.options = options
+        self.store = store
+        self.name = options.name or _stem(options)
+        self.identity = load_identity(store)
+        self.id = self.identity.id
+        self.voting = Voting()
+        self.trainer = Trainer(store, options)
+        self._stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Bind, join, serve, and begin to train; raises `BadInput` where the options do not allow it."""
+        options = self.options
+        remembered = self.store.read_document("place", _read_place) or (None, [])
+        tcp, udp, port = bind(options.host, options.port, remembered[0])
+        self.address: Address = (own_addresses(options.host)[0], port)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, local_addr=(options.host, 0) if options.host else None),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+        )
+        self._assemble()
+        await self.pump.open(udp)
+        self._runner = web.AppRunner(Api(self).application(), access_log=None, handle_signals=False)
+        await self._runner.setup()
+        await web.SockSite(self._runner, tcp).start()
+        seeds = options.join
+        self.pump.handle(Start(seeds))
+        self.pump.handle(Join(tuple(remembered[1])))
+        self._discovery = Discovery(self.id, options.cluster, port, options.host, self._on_address)
+        if options.mdns:
+            self._discovery.start()
+        self._spawn(self._stay_joined(tuple(seeds)))
+        self._spawn(self._first_model())
+        log.info(
+            "peer started",
+            name=self.name,
+            id=self.id[:8],
+            cluster=options.cluster,
+            address=_shown(self.address),
+        )
+
+    def _assemble(self) -> None:
+        me = Me(
+            id=self.id,
+            name=self.name,
+            cluster=self.options.cluster,
+            address=self.address,
+            generation=next_generation(self.store),
+            nonce=secrets.randbits(63),
+        )
+        node = self.node = Node(me, Settings.lan(), random.Random(secrets.randbits(64)))  # noqa: S311 (no secret)
+        wire = PeerWire(self._session)
+        self.pump = Pump(node, self._session, self._on_change)
+        self.colleagues = Colleagues(node, wire)
+        self.reach = Reach(node, wire, lambda id: self._tell(Unreachable(id)))
+        self.fitting = Fitting(self.trainer, self.voting, self._publish)
+        self.asker = Asker(self.id, self.colleagues, self.voting, wire, self.reach)
+        self.evaluator = Evaluator(self.id, self.colleagues, self.asker, self.voting, self.trainer, wire, self.reach)
+        self.crew = Crew(self.id, node, self.colleagues, self.fitting, self.voting, wire, self.reach)
+
+    async def stopped(self) -> None:
+        """Wait until the peer is asked to stop; raises what made it stop by itself."""
+        await self._stop
+
+    def stop(self, error: P2pmlError | None = None) -> None:
+        """Ask the peer to stop, because of `error` if there is one."""
+        if not self._stop.done():
+            if error is None:
+                self._stop.set_result(None)
+            else:
+                self._stop.set_exception(error)
+
+    async def close(self) -> None:
+        """Say goodbye and free everything: processes, ports, connections and the state folder's lock."""
+        self._remember_place()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._discovery.close()
+        self.pump.handle(Leave())
+        await self.fitting.close()
+        await self.reach.close()
+        await self.colleagues.close()
+        await asyncio.sleep(FAREWELL)
+        await self._runner.cleanup()
+        await self.pump.close()
+        await self._session.close()
+        self.voting.close()
+
+    def peers(self) -> Peers:
+        """Every member as this peer sees it."""
+        rows = [peer_row(c, self.colleagues.misfit(c.id)) for c in self.colleagues.all()]
+        return Peers(cluster=self.options.cluster, asked=self.id, peers=rows)
+
+    def why_not_ready(self) -> str | None:
+        """Why this peer cannot vote; None where it can."""
+        if self.voting.trained is None:
+            return self.fitting.reason or "the first training is not done yet"
+        return self.colleagues.misfit(self.id)
+
+    async def _first_model(self) -> None:
+        """Serve the model of the last run, or train one; a part that cannot be trained on ends the peer."""
+        trained = await self.trainer.load()
+        if trained is not None:
+            log.info("model loaded from disk", model=trained.name, rows=trained.rows)
+            self.fitting.serve(trained)
+        else:
+            self.fitting.begin(self.fitting.wanted)
+        self.fitting.adopt(self.colleagues.highest_fit())
+        await self.fitting.settled()
+        if self.voting.trained is None and self.fitting.refused is not None:
+            self.stop(self.fitting.refused)
+
+    async def _stay_joined(self, seeds: tuple[Address, ...]) -> None:
+        while True:
+            await asyncio.sleep(JOIN_AGAIN)
+            others = [m for m in self.node.members() if m.id != self.id and m.status is Status.ALIVE]
+            if seeds and not others:
+                self.pump.handle(Join(seeds))
+            await self.colleagues.fetch_schemas()
+            self._remember_place()
+
+    def _publish(self) -> None:
+        """Tell the cluster what this peer's model is, and which fit it has heard of."""
+        trained, fitting = self.voting.trained, self.fitting
+        summary = Summary(state=fitting.state, model=fitting.wanted.model or self.options.model, reason=fitting.reason)
+        if trained is not None:
+            self.colleagues.learn_schema(trained.schema)
+            summary = replace(
+                summary,
+                model=trained.name,
+                epoch=trained.command.epoch,
+                voting=True,
+                reason=fitting.reason or "; ".join(trained.notes) or None,
+                schema=trained.schema.fingerprint,
+                task=trained.schema.task,
+                target=trained.schema.target,
+                rows=trained.rows,
+                held_out=trained.held_out,
+                digest=trained.digest,
+                metrics=trained.metrics,
+            )
+        self._tell(SetEntry(SUMMARY, msgpack.packb(summary.to_data())))
+        self._tell(SetEntry(FIT, msgpack.packb(fitting.wanted.to_data())))
+
+    def _tell(self, event: SetEntry | Unreachable) -> None:
+        self.pump.handle(event)
+
+    def _on_address(self, address: Address) -> None:
+        self.pump.handle(Join((address,)))
+
+    def _on_change(self, change: Change) -> None:
+        match change:
+            case MemberChanged(member, before):
+                self._on_member(member, before)
+            case EntryChanged(owner, key, _) if owner != self.id:
+                if key == FIT:
+                    self.fitting.adopt(self.colleagues.highest_fit())
+                elif key == SUMMARY:
+                    self._spawn(self._look_at(owner))
+            case IdentityConflict(_, address):
+                self.stop(
+                    BadInput(
+                        f"another peer at {_shown(address)} runs with a copy of this state folder; "
+                        "give one of the two a folder of its own with --state DIR"
+                    )
+                )
+
+    def _on_member(self, member: Member, before: Status | None) -> None:
+        if member.id == self.id or member.status is before:
+            return
+        said = {"name": member.name, "id": member.id[:8], "address": _shown(member.address)}
+        if member.status is Status.ALIVE and before is None:
+            log.info("a peer joined", **said)
+            twins = [m for m in self.node.members() if m.name == member.name and m.id != member.id]
+            if twins:
+                log.warning("two peers have one name; give one another with --name", **said)
+        elif member.status is Status.ALIVE:
+            log.info("a peer is back", **said)
+        elif member.status is Status.SUSPECT:
+            log.info("a peer does not answer the protocol; it is suspected", **said)
+        elif member.status is Status.DEAD:
+            log.warning("a peer is dead; its vote is missing until it is started again", **said)
+        else:
+            log.info("a peer left", **said)
+
+    async def _look_at(self, owner: str) -> None:
+        """Learn the schema behind a new summary, and say so where it does not fit."""
+        await self.colleagues.fetch_schemas()
+        for id in {owner, self.id}:
+            member = self.node.member(id)
+            if member is not None and (why := self.colleagues.misfit(id)) is not None:
+                log.warning("a peer's schema does not fit; it takes no part", name=member.name, why=why)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.stop(error if isinstance(error, P2pmlError) else RemoteError(f"{type(error).__name__}: {error}"))
+
+    def _remember_place(self) -> None:
+        """Keep the port and the addresses of the others, so that a restart needs no discovery."""
+        others = [list(m.address) for m in self.node.members() if m.id != self.id and m.status is not Status.LEFT]
+        place = {"port": self.address[1], "peers": others[:64]}
+        if place != getattr(self, "_place", None):
+            self._place = place
+            self.store.write_document("place", place)
+        heard = self.node.highest_generation_heard_of_me()
+        if heard > self.node.me.generation:
+            keep_generation(self.store, heard)
+
+
+def run_peer(options: PeerOptions) -> None:
+    """Run a peer until SIGINT or SIGTERM; raises `BadInput` where the options or the part do not allow it."""
+    logs.set_up(options.log_format)
+    # A user's own `package.module:factory` lies beside the data; last on the path, it cannot hide a library.
+    sys.path.append(os.getcwd())
+    asyncio.run(_run(options))
+
+
+async def _run(options: PeerOptions) -> None:
+    name = options.name or _stem(options)
+    store = Store(options.state or default_folder(options.cluster, name, options.data))
+    try:
+        peer = Peer(options, store)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, peer.stop)
+        await peer.start()
+        try:
+            await peer.stopped()
+        finally:
+            await peer.close()
+    finally:
+        store.close()
+
+
+def _read_place(data: Any) -> tuple[int, list[Address]]:
+    return int(data["port"]), [(str(host), int(port)) for host, port in data["peers"]]
+
+
+def _stem(options: PeerOptions) -> str:
+    return options.data.name.split(".")[0] or options.data.name
+
+
+def _shown(address: Address) -> str:
+    return f"{address[0]}:{address[1]}"

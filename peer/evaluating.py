@@ -1,0 +1,176 @@
+"""The score of the ensemble itself: on every peer's held-out rows, or on rows that the user gives.
+
+Each peer asks all voters about its own held-out rows and boils the answers down to statistics; those of all
+peers add up exactly, so the score is that of the pooled rows and no mean of scores.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from p2pml.ensemble.metrics import ClassificationStatistics
+from p2pml.ensemble.schema import Schema
+from p2pml.errors import BadInput, NoVotes, PeerUnreachable, RemoteError
+
+from .answers import ConfusionMatrix, Evaluated, Missing, Votes
+from .asking import Asker
+from .colleagues import Colleague, Colleagues
+from .reach import Reach
+from .scoring import Statistics, merged, read_statistics, statistics_of
+from .training import Trainer
+from .voting import Columns, Voting
+from .wire import PeerWire
+
+BLOCK = 5_000
+"""Held-out rows in one question: a few MiB, so that a large part does not travel as one body."""
+EVALUATE_PATH = "/v1/peer/evaluate"
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Statistics of some rows and whose votes they rest on; None where no row could be scored."""
+
+    statistics: Statistics | None
+    missing: dict[str, Missing]
+    expected: int
+
+
+class Evaluator:
+    """Scores the ensemble as it would answer now."""
+
+    def __init__(
+        self,
+        me: str,
+        colleagues: Colleagues,
+        asker: Asker,
+        voting: Voting,
+        trainer: Trainer,
+        wire: PeerWire,
+        reach: Reach,
+    ) -> None:
+        self._me = me
+        self._colleagues = colleagues
+        self._asker = asker
+        self._voting = voting
+        self._trainer = trainer
+        self._wire = wire
+        self._reach = reach
+
+    async def everyone(self, *, rule: str, seconds: float) -> Evaluated:
+        """The ensemble's scores on all peers' held-out rows; raises `NoVotes` where there is nothing to score."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await self._colleagues.fetch_schemas()
+        roll = self._colleagues.roll()
+        parts = await asyncio.gather(*(self._of(voter, rule, seconds) for voter in roll.voters))
+        missing = {m.id: Missing(peer=m.id, name=m.name, reason=why) for m, why in roll.absent}
+        for part in parts:
+            for id, entry in part.missing.items():
+                missing.setdefault(id, entry)
+        scored = [part.statistics for part in parts if part.statistics is not None]
+        if roll.schema is None or not scored:
+            reasons = "; ".join(f"{entry['name']}: {entry['reason']}" for entry in missing.values())
+            raise NoVotes(f"no peer has held-out rows that could be scored ({reasons or 'none is live'})")
+        everyone = Scored(merged(scored), missing, max(roll.expected, *(part.expected for part in parts)))
+        return _evaluated(everyone, roll.schema, rule, loop.time() - began, statistics=False)
+
+    async def given(
+        self, columns: Columns, rows: int, *, rule: str, seconds: float, first_row: int, statistics: bool
+    ) -> Evaluated:
+        """The ensemble's scores on rows that carry the target; `statistics` also gives what adds up over blocks."""
+        began = asyncio.get_running_loop().time()
+        asked = await self._asker.ask(columns, rows, rule=rule, seconds=seconds, first_row=first_row)
+        if asked.schema.target not in columns:
+            raise BadInput(f"the rows have no column {asked.schema.target!r}, the target; add it to be scored")
+        total = await asyncio.to_thread(statistics_of, asked.schema, columns, asked.answer)
+        scored = Scored(total, {m["peer"]: m for m in asked.votes["missing"]}, asked.votes["expected"])
+        took = asyncio.get_running_loop().time() - began
+        return _evaluated(scored, asked.schema, rule, took, statistics=statistics)
+
+    async def own(self, *, rule: str, seconds: float) -> Scored:
+        """The ensemble's statistics on this peer's held-out rows, within `seconds`."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        trained = self._voting.trained
+        if trained is None:
+            raise BadInput("this peer has no model yet; ask again when its training is done")
+        held_out = await asyncio.to_thread(self._trainer.held_out, trained)
+        parts: list[Statistics] = []
+        missing: dict[str, Missing] = {}
+        expected = 0
+        for start in range(0, held_out.rows, BLOCK):
+            block = {name: cells[start : start + BLOCK] for name, cells in held_out.columns.items()}
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                raise NoVotes(f"the held-out rows could not all be asked about within {seconds:g} s")
+            count = min(BLOCK, held_out.rows - start)
+            asked = await self._asker.ask(block, count, rule=rule, seconds=left, first_row=start + 1)
+            parts.append(await asyncio.to_thread(statistics_of, asked.schema, block, asked.answer))
+            missing.update({entry["peer"]: entry for entry in asked.votes["missing"]})
+            expected = max(expected, asked.votes["expected"])
+        return Scored(merged(parts) if parts else None, missing, expected)
+
+    async def _of(self, voter: Colleague, rule: str, seconds: float) -> Scored:
+        """The statistics of one peer's held-out rows; a peer that does not deliver them is missing."""
+        member = voter.member
+        try:
+            if voter.id == self._me:
+                return await self.own(rule=rule, seconds=seconds)
+            if (why := self._reach.why_not(voter.id)) is not None:
+                raise RemoteError(why)
+            # The peer's own deadline comes a little sooner than ours, so that its answer still arrives.
+            body = msgspec.msgpack.encode({"combine": rule, "seconds": seconds * 0.95})
+            return _read(await self._wire.post(member.address, EVALUATE_PATH, body, seconds))
+        except PeerUnreachable as error:
+            self._reach.failed(member, str(error))
+            why = str(error)
+        except (RemoteError, BadInput, NoVotes) as error:
+            why = str(error)
+        reason = f"its held-out rows are not scored: {why}"
+        return Scored(None, {member.id: Missing(peer=member.id, name=member.name, reason=reason)}, 0)
+
+
+def scored_data(task: str, scored: Scored) -> dict[str, object]:
+    """How statistics travel from peer to peer; `_read` is the other end."""
+    return {
+        "task": task,
+        "statistics": scored.statistics.to_data() if scored.statistics else None,
+        "missing": list(scored.missing.values()),
+        "expected": scored.expected,
+    }
+
+
+def _read(data: object) -> Scored:
+    match data:
+        case {"task": str(task), "statistics": raw, "missing": list(entries), "expected": int(expected)}:
+            try:
+                missing = msgspec.convert(entries, list[Missing])
+            except msgspec.ValidationError as error:
+                raise RemoteError(f"its evaluation cannot be read: {error}") from error
+            statistics = None if raw is None else read_statistics(task, raw)
+            return Scored(statistics, {entry["peer"]: entry for entry in missing}, expected)
+    raise RemoteError("its evaluation cannot be read")
+
+
+def _evaluated(scored: Scored, schema: Schema, rule: str, took: float, *, statistics: bool) -> Evaluated:
+    total = scored.statistics
+    assert total is not None
+    missing: Sequence[Missing] = [scored.missing[id] for id in sorted(scored.missing)]
+    answer = Evaluated(
+        task=schema.task,
+        rows=total.rows,
+        combine=rule,
+        metrics=total.scores(),
+        votes=Votes(cast=scored.expected - len(missing), expected=scored.expected, missing=list(missing)),
+        took=took,
+    )
+    if isinstance(total, ClassificationStatistics):
+        answer["confusion_matrix"] = ConfusionMatrix(
+            classes=[schema.label(text) for text in total.classes], counts=total.confusion.tolist()
+        )
+    if statistics:
+        answer["statistics"] = total.to_data()
+    return answer

@@ -1,0 +1,104 @@
+"""The OpenAPI document of the HTTP API, made from the very types that requests are read into."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+import p2pml
+
+from .answers import Evaluated, Fitted, Peers, Predicted
+from .bodies import EvaluateRequest, FitRequest, PredictRequest
+
+
+class Problem(msgspec.Struct):
+    """An error, as RFC 9457 has it; `detail` is one sentence that says what is wrong and what to do."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+class Health(msgspec.Struct):
+    """The peer answers."""
+
+    status: str
+    peer: str
+
+
+_SHAPES = (PredictRequest, EvaluateRequest, FitRequest, Predicted, Evaluated, Fitted, Peers, Problem, Health)
+
+
+def _body(name: str) -> dict[str, Any]:
+    schema = {"schema": {"$ref": f"#/components/schemas/{name}"}}
+    return {"content": {"application/json": schema, "application/msgpack": schema}}
+
+
+def _problem(description: str) -> dict[str, Any]:
+    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    return {"description": description, "content": {"application/problem+json": schema}}
+
+
+def _operation(
+    summary: str, answer: str, request: str | None = None, problems: dict[str, str] | None = None
+) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "summary": summary,
+        "responses": {
+            "200": {"description": "The answer", **_body(answer)},
+            **{status: _problem(text) for status, text in (problems or {}).items()},
+        },
+    }
+    if request is not None:
+        operation["requestBody"] = {"required": True, **_body(request)}
+    return operation
+
+
+_REFUSALS = {
+    "400": "The body or its rows cannot be used; the sentence names the place",
+    "413": "The body is too large; send the rows in several blocks",
+    "415": "The content type is neither JSON nor msgpack",
+    "429": "The peer answers as many questions as it takes at once; ask again shortly",
+    "503": "No peer could vote; the sentence says why, peer by peer",
+}
+
+
+def _document() -> dict[str, Any]:
+    _, components = msgspec.json.schema_components(_SHAPES, ref_template="#/components/schemas/{name}")
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "p2pml",
+            "version": p2pml.__version__,
+            "description": "One ensemble with no centre: any peer answers for all.",
+        },
+        "paths": {
+            "/healthz": {"get": _operation("Whether the peer runs", "Health")},
+            "/readyz": {
+                "get": _operation(
+                    "Whether the peer can vote",
+                    "Health",
+                    problems={"503": "It cannot yet; the sentence says why"},
+                )
+            },
+            "/v1/peers": {"get": _operation("The members of the cluster, as this peer sees them", "Peers")},
+            "/v1/predict": {
+                "post": _operation("Predict rows with every live peer's vote", "Predicted", "PredictRequest", _REFUSALS)
+            },
+            "/v1/evaluate": {
+                "post": _operation(
+                    "Score the ensemble on all held-out rows, or on rows given",
+                    "Evaluated",
+                    "EvaluateRequest",
+                    _REFUSALS,
+                )
+            },
+            "/v1/fit": {"post": _operation("Have every peer retrain", "Fitted", "FitRequest", _REFUSALS)},
+        },
+        "components": {"schemas": components},
+    }
+
+
+DOCUMENT = msgspec.json.encode(_document())

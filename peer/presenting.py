@@ -1,0 +1,51 @@
+"""What people and programs are shown: answers with labels in place of codes, members with their models."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .answers import PeerRow, Predicted
+from .asking import Asked
+from .colleagues import Colleague
+
+
+def predicted(asked: Asked, rule: str, proba: bool, took: float) -> Predicted:
+    """The answer of `POST /v1/predict`; `took` is in seconds."""
+    answer, schema = asked.answer, asked.schema
+    shown = Predicted(predictions=[], combine=rule, votes=asked.votes, took=took)
+    if answer.classes is None:
+        shown["predictions"] = np.asarray(answer.predictions, dtype=np.float64).tolist()
+        return shown
+    labels = {text: schema.label(text) for text in answer.classes}
+    shown["predictions"] = [labels[text] for text in answer.predictions]
+    shown["classes"] = list(labels.values())
+    if proba and answer.probabilities is not None:
+        shown["probabilities"] = answer.probabilities.tolist()
+    return shown
+
+
+def peer_row(colleague: Colleague, misfit: str | None) -> PeerRow:
+    """One line of `GET /v1/peers`."""
+    member, summary = colleague.member, colleague.summary
+    row = PeerRow(
+        id=member.id,
+        name=member.name,
+        address=f"{member.address[0]}:{member.address[1]}",
+        status=str(member.status),
+        generation=member.generation,
+        model=None,
+    )
+    if summary is not None:
+        row["model"] = {
+            "name": summary.model,
+            "state": "incompatible" if misfit else str(summary.state),
+            "reason": misfit or summary.reason,
+            "task": summary.task,
+            "target": summary.target,
+            "rows": summary.rows,
+            "held_out": summary.held_out,
+            "epoch": {"counter": summary.epoch.counter, "peer": summary.epoch.peer},
+            "digest": summary.digest,
+            "metrics": summary.metrics,
+        }
+    return row
