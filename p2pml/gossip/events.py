@@ -1,0 +1,98 @@
+"""Everything that can happen to a node: the only things that change its state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from .records import Address
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The first event: timers begin, and the seeds are greeted. Seeds are IP addresses, tried for ever."""
+
+    seeds: tuple[Address, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DatagramReceived:
+    """A datagram arrived. Drain the socket before timers are fired (a bounded number at a time)."""
+
+    source: Address
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StreamReceived:
+    """A request came over a stream; exactly one `AnswerStream(token, …)` follows at once."""
+
+    source: Address
+    data: bytes
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamAnswered:
+    """The answer to our `OpenStream` of this token."""
+
+    token: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFailed:
+    """Our `OpenStream` of this token got no answer."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    """A timer's time has come. Timers that were overtaken are still fired, and ignored by their token."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Somebody says that a peer may live at these addresses: an idempotent hint, never trusted."""
+
+    addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetEntry:
+    """Write an own catalogue entry, or delete it with `None`. Writing the same value again changes nothing.
+
+    Raises `BadInput`, with no state changed, for a key or value past its limit or one key too many.
+    """
+
+    key: str
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """A member did not answer a request of the daemon: probe it at once. It is no verdict by itself."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Go politely: the others are told at once, and the node is silent from then on."""
+
+
+Event: TypeAlias = (
+    Start
+    | DatagramReceived
+    | StreamReceived
+    | StreamAnswered
+    | StreamFailed
+    | TimerFired
+    | Join
+    | SetEntry
+    | Unreachable
+    | Leave
+)
