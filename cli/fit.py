@@ -44,13 +44,13 @@ async def _ask(where: Where, model: str | None, wait: bool) -> Fitted:
         try:
             return await peer.fit(model, wait=wait)
         except PeerUnreachable as error:
-            raise _HalfDoneError(f"{error} The fit may go on without it: see `p2pml peers`.") from error
+            raise _HalfDone(f"{error} The fit may go on without it: see `p2pml peers`.") from error
 
     async with Contact(where) as contact:
         return await contact.ask(request)
 
 
-class _HalfDoneError(P2pmlError):
+class _HalfDone(P2pmlError):
     """The peer fell silent after it was asked: asking another would be a second fit."""
 
 

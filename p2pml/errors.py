@@ -25,7 +25,7 @@ class NoVotes(LocalError):
 
 
 class RemoteError(P2pmlError):
-    """Another peer sent something that cannot be used, or did not answer. It is dropped; no state has changed."""
+    """Another peer did not answer, or sent what cannot be used: it is dropped; no state has changed."""
 
 
 class PeerUnreachable(RemoteError):
