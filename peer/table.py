@@ -1,26 +1,244 @@
-"""Tables in files: CSV, gzipped CSV and Parquet, whole or in blocks."""
+"""Tables in files and streams: CSV, gzipped CSV and Parquet, whole or in blocks of bounded memory.
+
+What a file is, its first bytes say, never its name. A row of cells counts from 1, a line of text too. Blank
+lines are no rows.
+"""
 
 from __future__ import annotations
 
+import csv
+import gzip
+import io
+import itertools
+import shutil
+import tempfile
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from p2pml.errors import BadInput
+
+MAX_LINE = 16 * 2**20
+"""Bytes of one line of text: a hundred times the widest row that is met, far below what fills memory."""
+
+MAX_CELL = 131_072
+"""Characters of one cell, which is the limit of Python's reader: beyond it a quote was never closed."""
+
+DELIMITERS = (",", ";", "\t", "|")
+
+_GZIP = b"\x1f\x8b"
+_PARQUET = b"PAR1"
+_OTHERS = {
+    b"PK\x03\x04": "a zip file or a spreadsheet: save the sheet as CSV",
+    b"\xff\xfe": "UTF-16 text: save it as UTF-8",
+    b"\xfe\xff": "UTF-16 text: save it as UTF-8",
+    b"BZh": "compressed with bzip2: unpack it, or use gzip",
+    b"\xfd7zXZ": "compressed with xz: unpack it, or use gzip",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd: unpack it, or use gzip",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The cells of each column and the number of rows."""
+    """The cells of each column, in the order of the file, and how many rows there are.
+
+    Cells of CSV are str. Cells of Parquet are str, int, float, bool, date, datetime or None.
+    """
 
     columns: dict[str, list[object]]
     rows: int
 
 
 def read_table(path: str | Path) -> Table:
-    """The whole file; BadInput unless it has at least two rows."""
-    raise NotImplementedError
+    """The whole file, to train on; BadInput unless it has at least two rows."""
+    columns: dict[str, list[object]] = {}
+    rows = 0
+    for block in read_blocks(path):
+        rows += block.rows
+        for name, cells in block.columns.items():
+            columns.setdefault(name, []).extend(cells)
+    if rows < 2:
+        found = "one row" if rows else "a header and no rows"
+        raise BadInput(f"{path} has {found}: training needs at least two rows")
+    return Table(columns, rows)
 
 
 def read_blocks(source: str | Path | BinaryIO, rows: int = 10_000) -> Iterator[Table]:
-    """The file in blocks of at most `rows` rows; at least one block, which may hold no row."""
-    raise NotImplementedError
+    """The table in blocks of at most `rows` rows, read as they are asked for.
+
+    At least one block comes, which holds no row where the table has none. A stream is read from where it is
+    and not closed. BadInput, one sentence, for all that is wrong with it.
+    """
+    with _opened(source) as (stream, name):
+        start = stream.peek(8)[:8]
+        if start.startswith(_GZIP):
+            with gzip.GzipFile(fileobj=stream) as unpacked:
+                yield from _text_blocks(io.BufferedReader(unpacked), name, rows)
+        elif start.startswith(_PARQUET):
+            yield from _parquet_blocks(stream, name, rows)
+        else:
+            yield from _text_blocks(stream, name, rows)
+
+
+@contextmanager
+def _opened(source: str | Path | BinaryIO) -> Iterator[tuple[io.BufferedReader[Any], str]]:
+    """A buffered reader of the source and how to call it; errors of the system become BadInput."""
+    name = str(source) if isinstance(source, str | Path) else "standard input"
+    try:
+        if isinstance(source, str | Path):
+            with open(source, "rb") as stream:
+                yield stream, name
+        elif isinstance(source, io.BufferedReader):
+            yield source, name
+        else:
+            reader: io.BufferedReader[Any] = io.BufferedReader(source)  # type: ignore[type-var]
+            try:
+                yield reader, name
+            finally:
+                reader.detach()  # else the stream of the caller would be closed with it
+    except FileNotFoundError as error:
+        raise BadInput(f"{name} does not exist: check the path") from error
+    except IsADirectoryError as error:
+        raise BadInput(f"{name} is a directory: name a file in it") from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise BadInput(f"{name} is a gzip file that is cut off or damaged: copy or pack it again") from error
+    except OSError as error:
+        raise BadInput(f"{name} cannot be read: {error.strerror or error}") from error
+
+
+def _text_blocks(stream: io.BufferedReader[Any], name: str, rows: int) -> Iterator[Table]:
+    start = stream.peek(4096)
+    _refuse_binary(start, name)
+    lines = _lines(stream, name)
+    head: list[str] = []
+    for line in lines:
+        head.append(line if line.strip() else "\n")
+        if line.strip():
+            break
+    else:
+        raise BadInput(f"{name} is empty: give a table with a header line")
+    delimiter = max(DELIMITERS, key=lambda mark: len(next(csv.reader(head[-1:], delimiter=mark), [])))
+    reader = csv.reader(itertools.chain(head, lines), delimiter=delimiter, strict=True)
+    records = _records(reader, name)
+    header = _names(next(records), name)
+    for block in _batched(_whole(records, len(header), name), rows):
+        yield Table(_transposed(header, block), len(block))
+
+
+def _lines(stream: io.BufferedReader[Any], name: str) -> Iterator[str]:
+    for number in itertools.count(1):
+        line = stream.readline(MAX_LINE)
+        if not line:
+            return
+        if len(line) >= MAX_LINE:
+            raise BadInput(f"{name}, line {number} is longer than {MAX_LINE} bytes: is it a table in text?")
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        try:
+            yield line.decode()
+        except UnicodeDecodeError as error:
+            raise BadInput(f"{name}, line {number} is not UTF-8 ({error.reason}): save it as UTF-8") from error
+
+
+def _records(reader: Any, name: str) -> Iterator[tuple[int, list[str]]]:
+    """Pairs of the line on which a record ends and its cells."""
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            hint = "a quote may be open" if "limit" in str(error) or "end of data" in str(error) else "mend it"
+            raise BadInput(f"{name}, line {reader.line_num} is not CSV ({error}): {hint}") from error
+        if cells:
+            yield reader.line_num, cells
+
+
+def _whole(records: Iterator[tuple[int, list[str]]], width: int, name: str) -> Iterator[list[str]]:
+    for row, (line, cells) in enumerate(records, 1):
+        if len(cells) != width:
+            raise BadInput(
+                f"{name}, line {line} (row {row}) has {len(cells)} cells and the header has {width}: "
+                "mend the row, or put cells that contain the delimiter in quotes"
+            )
+        yield cells
+
+
+def _names(header: tuple[int, list[str]], name: str) -> list[str]:
+    return _check_names([cell.strip() for cell in header[1]], name)
+
+
+def _check_names(names: list[str], name: str) -> list[str]:
+    seen: dict[str, int] = {}
+    for position, column in enumerate(names, 1):
+        if not column:
+            raise BadInput(f"{name}: column {position} of {len(names)} has no name: name it, or take it out")
+        if column in seen:
+            raise BadInput(f"{name}: columns {seen[column]} and {position} are both {column!r}: rename one of them")
+        seen[column] = position
+    return names
+
+
+def _refuse_binary(start: bytes, name: str) -> None:
+    for magic, advice in _OTHERS.items():
+        if start.startswith(magic):
+            raise BadInput(f"{name} is {advice}")
+    if b"\0" in start:
+        raise BadInput(f"{name} is a binary file: give CSV, gzipped CSV or Parquet")
+
+
+def _batched(records: Iterator[list[str]], rows: int) -> Iterator[list[list[str]]]:
+    """Lists of at most `rows` records, the first also if it is empty."""
+    block = list(itertools.islice(records, rows))
+    yield block
+    while len(block) == rows and (block := list(itertools.islice(records, rows))):
+        yield block
+
+
+def _transposed(header: list[str], records: list[list[str]]) -> dict[str, list[object]]:
+    if not records:
+        return {name: [] for name in header}
+    return {name: list(cells) for name, cells in zip(header, zip(*records, strict=True), strict=True)}
+
+
+def _parquet_blocks(stream: io.BufferedReader[Any], name: str, rows: int) -> Iterator[Table]:
+    try:
+        import pyarrow as arrow
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise BadInput(f"{name} is Parquet, which needs pyarrow: pip install 'p2pml[parquet]'") from error
+    with tempfile.TemporaryFile() as copy:
+        seekable: BinaryIO = stream
+        if not stream.seekable():  # Parquet is read from its end
+            shutil.copyfileobj(stream, copy)
+            seekable = copy
+        try:
+            file = parquet.ParquetFile(seekable)
+            header = _check_names([column.strip() for column in file.schema_arrow.names], name)
+            for field in file.schema_arrow:
+                if arrow.types.is_nested(field.type) or arrow.types.is_binary(field.type):
+                    raise BadInput(f"{name}: column {field.name!r} holds {field.type}: give it single values")
+            empty = True
+            for batch in file.iter_batches(batch_size=rows):
+                empty = False
+                columns = (_plain(column) for column in batch.columns)
+                yield Table(dict(zip(header, columns, strict=True)), batch.num_rows)
+            if empty:
+                yield Table({column: [] for column in header}, 0)
+        except (arrow.ArrowException, OSError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise BadInput(f"{name} is a Parquet file that cannot be read: {reason}") from error
+
+
+def _plain(column: Any) -> list[object]:
+    """The cells of an Arrow array as plain values; nanoseconds, which Python has not, become microseconds."""
+    import pyarrow as arrow
+
+    if arrow.types.is_timestamp(column.type) and column.type.unit == "ns":
+        column = column.cast(arrow.timestamp("us", column.type.tz), safe=False)
+    cells: list[object] = column.to_pylist()
+    return [float(cell) if isinstance(cell, Decimal) else cell for cell in cells]
