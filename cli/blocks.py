@@ -81,9 +81,7 @@ def _halved(rows: list[Row], size: int) -> Iterator[tuple[list[Row], int]]:
 def _size(table: Table) -> int:
     """About how many bytes the table's cells take in a request."""
     # 9 bytes are a number in msgpack, and more than the mark of a short text.
-    return sum(
-        sum(len(cell) if isinstance(cell, str) else 9 for cell in cells) for cells in table.columns.values()
-    )
+    return sum(sum(len(cell) if isinstance(cell, str) else 9 for cell in cells) for cells in table.columns.values())
 
 
 async def put(
@@ -106,9 +104,7 @@ async def put(
         await asyncio.gather(*(task for _, task in pending), return_exceptions=True)
 
 
-async def _take_first(
-    pending: deque[tuple[Block, asyncio.Task[T]]], take: Callable[[Block, T], None]
-) -> None:
+async def _take_first(pending: deque[tuple[Block, asyncio.Task[T]]], take: Callable[[Block, T], None]) -> None:
     # It stays in `pending` until it is done, so that whatever happens meanwhile cancels it too.
     block, task = pending[0]
     answer = await task

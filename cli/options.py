@@ -22,9 +22,7 @@ class AddressType(AddressBase):
 
     name = "HOST:PORT"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, int]:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
         if isinstance(value, tuple):
             return value
         match = re.fullmatch(r"([^\s:/]+):(\d{1,5})", value.strip())

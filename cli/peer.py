@@ -22,9 +22,7 @@ def peer() -> None:
         "P2PML_JOIN=10.0.0.5:7733,10.0.0.6:7733 p2pml peer start --data houses.csv --no-mdns",
     )
 )
-@option(
-    "--data", required=True, type=click.Path(path_type=Path), help="This peer's rows: CSV, .gz or Parquet."
-)
+@option("--data", required=True, type=click.Path(path_type=Path), help="This peer's rows: CSV, .gz or Parquet.")
 @option("--target", metavar="COL", help="Column to predict. [default: the last one]")
 @option(
     "--task",

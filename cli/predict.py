@@ -73,9 +73,7 @@ def predict(file: str, where: Where, as_json: bool, **settings: Any) -> None:
     note(f"{number(rows)} rows predicted with {tally}, in {took:.1f} s.")
 
 
-async def _predict(
-    file: str, where: Where, settings: dict[str, Any], take: Callable[[Block, Predicted], None]
-) -> None:
+async def _predict(file: str, where: Where, settings: dict[str, Any], take: Callable[[Block, Predicted], None]) -> None:
     async with Contact(where) as contact:
 
         async def ask(block: Block) -> Predicted:

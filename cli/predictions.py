@@ -79,9 +79,7 @@ class CsvPredictions:
         self._headed = True
         classes = self._probabilities.classes or []
         if self._proba and not classes:
-            raise BadInput(
-                "--proba is for classification, and this ensemble's target is a number: leave it out."
-            )
+            raise BadInput("--proba is for classification, and this ensemble's target is a number: leave it out.")
         added = ["prediction", *(f"proba_{cell(label)}" for label in classes)]
         if taken := [name for name in added if name in set(columns)]:
             raise BadInput(f"The file has a column {taken[0]!r} already, which predict would add: rename it.")

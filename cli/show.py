@@ -58,9 +58,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]], title: str | N
         print("  ".join(aligned).rstrip())
 
 
-def _rich_table(
-    heads: Sequence[str], cells: Sequence[Sequence[str]], right: Sequence[bool], title: str | None
-) -> None:
+def _rich_table(heads: Sequence[str], cells: Sequence[Sequence[str]], right: Sequence[bool], title: str | None) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table

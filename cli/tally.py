@@ -37,11 +37,7 @@ class Tally:
         }
 
     def __str__(self) -> str:
-        cast = (
-            f"{self._fewest or 0}"
-            if self._fewest in (None, self._most)
-            else f"{self._fewest} to {self._most}"
-        )
+        cast = f"{self._fewest or 0}" if self._fewest in (None, self._most) else f"{self._fewest} to {self._most}"
         who = [f"{plain(m['name'])} ({plain(m['reason'])})" for m in self._missing.values()]
         missing = f"; missing: {', '.join(who)}" if who else ""
         return f"{cast} of {self._expected} votes{missing}"
