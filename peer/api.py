@@ -156,7 +156,7 @@ class Api:
     async def vote(self, request: web.Request) -> web.Response:
         async with self._turn():
             asked = await _read(request, VoteRequest, PEER_BODY)
-            ballot = await self._peer.voting.vote(dict(asked.columns), asked.first_row)
+            ballot = await self._peer.voting.vote(asked.columns, asked.first_row)
             return encode({"vote": ballot.vote.to_data(), "rows": ballot.rows, "model": ballot.model}, request)
 
     async def evaluate_own(self, request: web.Request) -> web.Response:

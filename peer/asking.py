@@ -10,13 +10,14 @@ import structlog
 
 from p2pml.ensemble.combine import Answer, combine
 from p2pml.ensemble.schema import Schema
+from p2pml.ensemble.values import Columns
 from p2pml.ensemble.vote import Vote
 from p2pml.errors import BadInput, NoVotes, PeerUnreachable, RemoteError
 
 from .answers import Missing, Votes
 from .colleagues import Colleague, Colleagues, Roll
 from .reach import Reach
-from .voting import Ballot, Columns, Voting
+from .voting import Ballot, Voting
 from .wire import PeerWire
 
 DEADLINE = 5.0

@@ -95,7 +95,7 @@ class Colleagues:
         self._schemas[schema.fingerprint] = schema
 
     async def fetch_schemas(self) -> None:
-        """Fetch the schemas that live members name and nobody has shown here yet; failures are left for the next time."""
+        """Fetch the schemas that live members name and nobody has shown here yet; what fails is left for next time."""
         tasks = []
         for colleague in self.all():
             fingerprint = colleague.summary.schema if colleague.summary and colleague.live else None
@@ -103,7 +103,6 @@ class Colleagues:
                 continue
             if fingerprint not in self._fetching:
                 task = asyncio.create_task(self._fetch(colleague.member, fingerprint))
-                task.add_done_callback(lambda _, key=fingerprint: self._fetching.pop(key, None))
                 self._fetching[fingerprint] = task
             tasks.append(self._fetching[fingerprint])
         if tasks:
@@ -146,6 +145,8 @@ class Colleagues:
         except RemoteError as error:
             log.debug("a schema could not be fetched", peer=member.name, why=str(error))
             return
+        finally:
+            del self._fetching[fingerprint]
         self._schemas[schema.fingerprint] = schema
         if schema.fingerprint != fingerprint:
             log.debug("a peer showed another schema than it named", peer=member.name)

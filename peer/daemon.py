@@ -20,7 +20,9 @@ from p2pml.ensemble.summary import Summary
 from p2pml.errors import BadInput, P2pmlError, RemoteError
 from p2pml.gossip import (
     Address,
+    Change,
     EntryChanged,
+    GenerationRaised,
     IdentityConflict,
     Join,
     Leave,
@@ -34,6 +36,7 @@ from p2pml.gossip import (
     Status,
     Unreachable,
 )
+from p2pml.gossip.limits import NAME_LIMIT
 
 from . import logs
 from .answers import Peers
@@ -48,7 +51,7 @@ from .fitting import Fitting
 from .identity import keep_generation, load_identity, next_generation
 from .options import PeerOptions
 from .presenting import peer_row
-from .pump import Change, Pump
+from .pump import Pump
 from .reach import Reach
 from .sockets import bind
 from .store import Store, default_folder
@@ -229,6 +232,9 @@ class Peer:
                     self.fitting.adopt(self.colleagues.highest_fit())
                 elif key == SUMMARY:
                     self._spawn(self._look_at(owner))
+            case GenerationRaised(generation):
+                keep_generation(self.store, generation)
+                log.warning("the cluster remembers a later run of this peer; an old state folder was restored")
             case IdentityConflict(_, address):
                 self.stop(
                     BadInput(
@@ -280,9 +286,6 @@ class Peer:
         if place != getattr(self, "_place", None):
             self._place = place
             self.store.write_document("place", place)
-        heard = self.node.highest_generation_heard_of_me()
-        if heard > self.node.me.generation:
-            keep_generation(self.store, heard)
 
 
 def run_peer(options: PeerOptions) -> None:
@@ -295,6 +298,9 @@ def run_peer(options: PeerOptions) -> None:
 
 async def _run(options: PeerOptions) -> None:
     name = options.name or _stem(options)
+    for flag, text in (("--name", name), ("--cluster", options.cluster)):
+        if not text.isprintable() or not 0 < len(text.encode()) <= NAME_LIMIT:
+            raise BadInput(f"{flag} {text!r} must be of 1 to {NAME_LIMIT} bytes of printable text; choose another")
     store = Store(options.state or default_folder(options.cluster, name, options.data))
     try:
         peer = Peer(options, store)

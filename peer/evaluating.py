@@ -14,6 +14,7 @@ import msgspec
 
 from p2pml.ensemble.metrics import ClassificationStatistics
 from p2pml.ensemble.schema import Schema
+from p2pml.ensemble.values import Columns
 from p2pml.errors import BadInput, NoVotes, PeerUnreachable, RemoteError
 
 from .answers import ConfusionMatrix, Evaluated, Missing, Votes
@@ -22,7 +23,7 @@ from .colleagues import Colleague, Colleagues
 from .reach import Reach
 from .scoring import Statistics, merged, read_statistics, statistics_of
 from .training import Trainer
-from .voting import Columns, Voting
+from .voting import Voting
 from .wire import PeerWire
 
 BLOCK = 5_000

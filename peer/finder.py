@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -105,7 +105,7 @@ async def find(
                 yield address
 
 
-async def _browse(cluster: str, host: str | None, timeout: float) -> AsyncIterator[Address]:
+async def _browse(cluster: str, host: str | None, timeout: float) -> AsyncGenerator[Address, None]:
     heard: asyncio.Queue[Announcement] = asyncio.Queue()
     # Peers that were confined to the loopback announce themselves nowhere else.
     addresses = sorted({*own_addresses(host), host or "127.0.0.1"})

@@ -16,12 +16,10 @@ import structlog
 from p2pml.gossip import (
     Address,
     AnswerStream,
+    Change,
     DatagramReceived,
     Effect,
-    EntryChanged,
     Event,
-    IdentityConflict,
-    MemberChanged,
     Node,
     Notify,
     OpenStream,
@@ -32,8 +30,6 @@ from p2pml.gossip import (
     StreamReceived,
     TimerFired,
 )
-
-Change = MemberChanged | EntryChanged | IdentityConflict
 
 STREAM_PATH = "/v1/peer/gossip"
 STREAM_TIMEOUT = 10.0
@@ -71,7 +67,7 @@ class Pump(asyncio.DatagramProtocol):
         answer: bytes | None = None
         for effect in self.node.handle(event, self._loop.time()):
             if isinstance(effect, AnswerStream):
-                answer = effect.data
+                answer = effect.data or None
             else:
                 self._carry_out(effect)
         return answer

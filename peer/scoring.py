@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from p2pml.ensemble.combine import Answer, combine
 from p2pml.ensemble.metrics import ClassificationStatistics, RegressionStatistics
 from p2pml.ensemble.schema import Schema
+from p2pml.ensemble.values import Columns
 from p2pml.errors import RemoteError
 
 from .table import Table
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 Statistics = RegressionStatistics | ClassificationStatistics
 
 
-def statistics_of(schema: Schema, columns: dict[str, list[object]], answer: Answer) -> Statistics:
+def statistics_of(schema: Schema, columns: Columns, answer: Answer) -> Statistics:
     """The statistics of an answer on rows that carry the target; rows whose target is missing are left out."""
     kind = RegressionStatistics if schema.task == "regression" else ClassificationStatistics
     return kind.of(schema.truth(columns), answer)  # type: ignore[arg-type]

@@ -92,7 +92,7 @@ class Store:
         self.write(name, msgpack.packb(document))
 
     def read_document(self, name: str, parse: Callable[[Any], T]) -> T | None:
-        """What `parse` makes of the document under `name`; set aside where it raises ValueError, KeyError or TypeError."""
+        """What `parse` makes of the document under `name`; set aside if it raises ValueError, KeyError or TypeError."""
         body = self.read(name)
         if body is None:
             return None

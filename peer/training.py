@@ -140,9 +140,10 @@ class Trainer:
             "seed": options.seed,
             "folder": str(self._store.folder),
         }
-        # -P: a file called numpy.py beside the user's data must not shadow the library.
+        # -P: a file called numpy.py in the folder where the user stands must not shadow the library.
         process = self._process = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",
             "-m",
             "p2pml.peer.worker",
             stdin=asyncio.subprocess.PIPE,

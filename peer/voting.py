@@ -6,6 +6,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from p2pml.ensemble.values import Columns
 from p2pml.ensemble.vote import Vote
 from p2pml.errors import BadInput
 
@@ -13,8 +14,6 @@ from .training import Trained
 
 THREADS = 2
 """Votes that run at once; more would only take turns, since a vote is bound by the processor."""
-
-Columns = dict[str, list[object]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,13 +19,16 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgpack
+import numpy as np
+from numpy.typing import NDArray
 
 from p2pml.ensemble.holdout import split
 from p2pml.ensemble.models import Model, train
-from p2pml.ensemble.schema import infer
+from p2pml.ensemble.schema import Schema, infer
+from p2pml.ensemble.values import Kind
 from p2pml.errors import BadInput
 
-from .scoring import score_alone, with_target
+from .scoring import score_alone
 from .store import digest_of, write_verified
 from .table import Table, read_table
 
@@ -42,14 +45,18 @@ def main() -> None:
     job = json.loads(sys.stdin.buffer.readline())
     _end_with_parent(sys.stdin.buffer)
     os.nice(NICENESS)
+    # Where a user's own `package.module:factory` lies; last, so that it cannot hide a library.
+    sys.path.append(os.getcwd())
     try:
         outcome = run(job)
     except BadInput as error:
         outcome = {"refused": str(error)}
     except MemoryError:
         outcome = {"refused": "there is not enough memory to train on this part; give it fewer rows"}
-    except OSError as error:
+    except OSError as error:  # reading the part has errors of its own, so this is the disk of the state folder
         outcome = {"refused": f"the model could not be written: {(error.strerror or str(error)).lower()}"}
+    except Exception as error:  # noqa: BLE001 (a user's own estimator may raise anything, and a peer outlives it)
+        outcome = {"refused": f"the model {job['model']} failed while it trained: {type(error).__name__}: {error}"}
     outcome_pipe.write(json.dumps(outcome).encode() + b"\n")
     outcome_pipe.flush()
     # Threads of numerical libraries and the lifeline's own may still run; there is nothing left to clean up.
@@ -63,17 +70,37 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     schema = infer(table.columns, job["target"], job["task"])
     train_rows, held_out_rows = split(table.rows, job["holdout"], job["seed"])
     model = train(schema, table.columns, train_rows, job["model"], job["seed"])
-    held_out = with_target(schema, table.take(held_out_rows))
+    held_out = _take(table, held_out_rows)
     return {
         "data": digest_of(data),
         "schema": schema.to_data(),
         "rows": model.rows,
         "held_out": held_out.rows,
         "metrics": score_alone(model, held_out),
-        "notes": list(model.notes),
+        "notes": notes(schema, model),
         "model": _leave(folder, "model", _pickled(model)),
         "holdout": _leave(folder, "holdout", _packed(held_out)),
     }
+
+
+def notes(schema: Schema, model: Model) -> list[str]:
+    """What a user should know of this part, one sentence each."""
+    said = []
+    if model.skipped:
+        said.append(f"{model.skipped} rows have no {schema.target!r} and were not trained on")
+    if model.classes is not None and len(model.classes) == 1:
+        said.append(
+            f"every row of this part has {schema.target!r} = {model.classes[0]}; this peer votes for that alone"
+        )
+    if empty := [field.name for field in schema.fields if field.kind is Kind.EMPTY]:
+        said.append(
+            f"no row has a value in {', '.join(map(repr, empty[:5]))}{' and others' * (len(empty) > 5)}; ignored"
+        )
+    return said
+
+
+def _take(table: Table, rows: NDArray[np.int64]) -> Table:
+    return Table({name: [cells[i] for i in rows] for name, cells in table.columns.items()}, len(rows))
 
 
 def _pickled(model: Model) -> bytes:
