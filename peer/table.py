@@ -95,7 +95,7 @@ def _opened(source: str | Path | BinaryIO) -> Iterator[tuple[io.BufferedReader[A
         elif isinstance(source, io.BufferedReader):
             yield source, name
         else:
-            reader: io.BufferedReader[Any] = io.BufferedReader(source)  # type: ignore[type-var]
+            reader: io.BufferedReader[Any] = io.BufferedReader(source)
             try:
                 yield reader, name
             finally:
