@@ -10,7 +10,6 @@ import asyncio
 
 import msgspec
 
-from p2pml.ensemble.models import check_model
 from p2pml.ensemble.summary import Epoch, FitCommand
 from p2pml.errors import BadInput, PeerUnreachable, RemoteError
 from p2pml.gossip import Member, Node, Status
@@ -94,7 +93,7 @@ class Crew:
                 "with `p2pml peer start --model`, and fit without --model"
             )
         trained = self._voting.trained
-        await asyncio.to_thread(check_model, model, trained.schema.task if trained else "classification")
+        await asyncio.to_thread(_check_model, model, trained.schema.task if trained else "classification")
 
     async def _follow(self, member: Member, command: FitCommand, wait: bool) -> FittedPeer:
         if member.id == self._me:
@@ -120,6 +119,13 @@ class Crew:
         if now is None or now.status in (Status.DEAD, Status.LEFT):
             return f"it is {now.status if now else Status.DEAD}"
         return "it was started anew" if now.generation != member.generation else None
+
+
+def _check_model(model: str, task: str) -> None:
+    # Imported here, in a thread, since scikit-learn takes a second that a starting peer does not have.
+    from p2pml.ensemble.models import check_model
+
+    check_model(model, task)
 
 
 def _gone(member: Member, why: str) -> FittedPeer:

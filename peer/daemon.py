@@ -111,6 +111,7 @@ class Peer:
             id=self.id[:8],
             cluster=options.cluster,
             address=_shown(self.address),
+            process=os.getpid(),
         )
 
     def _assemble(self) -> None:

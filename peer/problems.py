@@ -9,7 +9,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from p2pml.errors import BadInput, NoVotes
+from p2pml.errors import BadInput, NoVotes, RemoteError
 
 from .bodies import MAX_BODY, UnsupportedBody
 
@@ -43,7 +43,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return problem(429, str(error))
     except UnsupportedBody as error:
         return problem(415, str(error))
-    except BadInput as error:
+    except (BadInput, RemoteError) as error:
         return problem(400, str(error))
     except NoVotes as error:
         return problem(503, str(error))
