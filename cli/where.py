@@ -156,8 +156,7 @@ class Contact:
         from p2pml.peer.finder import find
 
         where = self._where
-        join = [f"{host}:{port}" for host, port in where.join]
-        async for address in find(where.cluster, where.host, join, where.mdns, LOOK):
+        async for address in find(where.cluster, where.host, where.join, where.mdns, LOOK):
             yield address
 
     async def _connect(self, address: Address) -> PeerClient:

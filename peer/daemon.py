@@ -46,7 +46,7 @@ from .colleagues import FIT, SUMMARY, Colleagues
 from .crew import Crew
 from .discovery import Discovery
 from .evaluating import Evaluator
-from .finder import own_addresses
+from .finder import own_addresses, resolve
 from .fitting import Fitting
 from .identity import keep_generation, load_identity, next_generation
 from .options import PeerOptions
@@ -84,6 +84,7 @@ class Peer:
     async def start(self) -> None:
         """Bind, join, serve, and begin to train; raises `BadInput` where the options do not allow it."""
         options = self.options
+        seeds = tuple([await resolve(place) for place in options.join])
         remembered = self.store.read_document("place", _read_place) or (None, [])
         tcp, udp, port = bind(options.host, options.port, remembered[0])
         self.address: Address = (own_addresses(options.host)[0], port)
@@ -97,13 +98,12 @@ class Peer:
         self._runner = web.AppRunner(Api(self).application(), access_log=None, handle_signals=False)
         await self._runner.setup()
         await web.SockSite(self._runner, tcp).start()
-        seeds = options.join
         self.pump.handle(Start(seeds))
         self.pump.handle(Join(tuple(remembered[1])))
         self._discovery = Discovery(self.id, options.cluster, port, options.host, self._on_address)
         if options.mdns:
             self._discovery.start()
-        self._spawn(self._stay_joined(tuple(seeds)))
+        self._spawn(self._stay_joined(seeds))
         self._spawn(self._first_model())
         log.info(
             "peer started",

@@ -84,16 +84,15 @@ def own_addresses(host: str | None) -> list[str]:
 
 
 async def find(
-    cluster: str, host: str | None, join: Sequence[str], mdns: bool, timeout: float
+    cluster: str, host: str | None, join: Sequence[Address], mdns: bool, timeout: float
 ) -> AsyncIterator[Address]:
-    """Addresses at which a peer of `cluster` may live: those of `join` (HOST:PORT) first, then as mDNS hears them.
+    """Addresses at which a peer of `cluster` may live: those of `join` first, then as mDNS hears them.
 
-    Ends `timeout` seconds after the start. Raises `BadInput` where an entry of `join` is malformed or its name
-    does not resolve.
+    Ends `timeout` seconds after the start. Raises `BadInput` where a name in `join` does not resolve.
     """
     given: set[Address] = set()
-    for text in join:
-        address = await resolve(text)
+    for place in join:
+        address = await resolve(place)
         given.add(address)
         yield address
     if not mdns:
@@ -127,18 +126,14 @@ async def _browse(cluster: str, host: str | None, timeout: float) -> AsyncGenera
             await instance.async_close()
 
 
-async def resolve(text: str) -> Address:
-    """The IPv4 address behind HOST:PORT; raises `BadInput` where it is malformed or its name does not resolve."""
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise BadInput(f"{text!r} is not HOST:PORT; write it like 192.168.1.20:7733")
+async def resolve(address: Address) -> Address:
+    """The same place with its name resolved to an IPv4 address; raises `BadInput` where that fails."""
+    host, port = address
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(
-            host, int(port), family=socket.AF_INET, type=socket.SOCK_DGRAM
-        )
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, family=socket.AF_INET, type=socket.SOCK_DGRAM)
     except (OSError, UnicodeError) as error:
         raise BadInput(
-            f"the host name {host!r} of {text!r} does not resolve; check it, or write the address"
+            f"--join {host}:{port} cannot be used, because {host!r} does not resolve to an IPv4 address; "
+            "check the name, or write the address"
         ) from error
-    address: Address = (str(found[0][4][0]), int(found[0][4][1]))
-    return address
+    return str(found[0][4][0]), int(found[0][4][1])
