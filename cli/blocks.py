@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import sys
+import threading
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date, time
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -43,21 +46,51 @@ async def blocks_of(file: str) -> AsyncIterator[Block]:
     Raises `BadInput` where the file cannot be read as a table.
     """
     gathered = _gather(file)
-    # Reading and parsing leave the event loop free for the answers.
-    while (block := await asyncio.to_thread(next, gathered, None)) is not None:
-        yield block
+    try:
+        # Reading and parsing leave the event loop free for the answers.
+        while (block := await _in_thread(lambda: next(gathered, None))) is not None:
+            yield block
+    finally:
+        # It cannot be closed, and need not be, while it waits for input.
+        with suppress(ValueError):
+            gathered.close()
 
 
-def _gather(file: str) -> Iterator[Block]:
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Run `work` in a thread that does not outlive the program, unlike those of asyncio: it may wait for input."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def settle(settled: Callable[[], None]) -> None:
+        if not done.done():
+            settled()
+
+    def run() -> None:
+        try:
+            result = work()
+        except BaseException as error:  # noqa: BLE001 (it is raised where the result is awaited)
+            settled = partial(done.set_exception, error)
+        else:
+            settled = partial(done.set_result, result)
+        # The loop may be gone by now, and with it who waited.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle, settled)
+
+    threading.Thread(target=run, daemon=True).start()
+    return await done
+
+
+def _gather(file: str) -> Generator[Block, None, None]:
     from p2pml.peer.table import read_blocks
 
-    source = sys.stdin.buffer if file == "-" else file
+    # Not sys.stdin: a reader that waits for input would hold its lock when the program ends.
+    source = open(0, "rb", closefd=False) if file == "-" else file  # noqa: SIM115 (there is nothing to close)
     columns: list[str] = []
     data: list[Row] = []
     first_row, size = 1, 0
     for table in read_blocks(source, READ_ROWS):
         columns = list(table.columns)
-        rows: list[Row] = [list(cells) for cells in zip(*table.columns.values(), strict=True)]
+        rows: list[Row] = [[_plain(cell) for cell in cells] for cells in zip(*table.columns.values(), strict=True)]
         for some, weight in _halved(rows, _size(table)):
             if data and (size + weight > BLOCK_BYTES or len(data) + len(some) > BLOCK_ROWS):
                 yield Block(columns, data, first_row)
@@ -66,6 +99,13 @@ def _gather(file: str) -> Iterator[Block]:
             size += weight
     if data or first_row == 1:
         yield Block(columns, data, first_row)
+
+
+def _plain(cell: object) -> object:
+    """A cell as JSON can have it; Parquet has dates and times too."""
+    if cell is None or isinstance(cell, str | int | float):
+        return cell
+    return cell.isoformat() if isinstance(cell, date | time) else str(cell)
 
 
 def _halved(rows: list[Row], size: int) -> Iterator[tuple[list[Row], int]]:

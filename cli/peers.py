@@ -25,7 +25,10 @@ def peers(where: Where, as_json: bool) -> None:
         json_line(answer)
         return
     rows = [_row(peer, answer["asked"]) for peer in answer["peers"]]
-    table(["peer", "status", "address", "model", "task", "rows", "epoch", "own score"], rows)
+    table(["peer", "status", "address", "model", "state", "rows", "epoch", "own score"], rows)
+    for peer in answer["peers"]:
+        if reason := (peer.get("model") or {}).get("reason"):
+            note(f"{plain(peer['name'])}: {plain(reason)}")
     alive = sum(peer["status"] == "alive" for peer in answer["peers"])
     note(f"{alive} of {len(rows)} peers of cluster {plain(answer['cluster'])} are alive; * was asked.")
 
@@ -43,7 +46,7 @@ def _row(peer: PeerRow, asked: str) -> list[object]:
         peer["status"],
         peer["address"],
         model.get("name"),
-        model.get("task"),
+        model.get("state"),
         model.get("rows"),
         _epoch(model.get("epoch")),
         _score(model.get("metrics")),

@@ -99,3 +99,11 @@ class Peers(TypedDict):
     cluster: str
     asked: str
     peers: list[PeerRow]
+
+
+class Ballot(TypedDict):
+    """The answer of `POST /v1/peer/vote`: one peer's own vote, and how many rows its model was trained on."""
+
+    vote: dict[str, object]
+    rows: int
+    model: str

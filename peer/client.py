@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -11,7 +11,7 @@ import msgspec
 
 from p2pml.errors import BadInput, NoVotes, P2pmlError, PeerUnreachable, RemoteError
 
-from .answers import Evaluated, Fitted, Peers, Predicted
+from .answers import Ballot, Evaluated, Fitted, Peers, Predicted
 
 T = TypeVar("T")
 
@@ -119,6 +119,10 @@ class PeerClient:
         """Have every peer retrain; `wait` until they have."""
         body = {"model": model, "wait": wait}
         return await self._call("POST", "/v1/fit", Fitted, TRAINING if wait else ANSWER, body)
+
+    async def vote(self, columns: Mapping[str, Sequence[object]]) -> Ballot:
+        """The vote of this peer alone, as it casts it for others."""
+        return await self._call("POST", "/v1/peer/vote", Ballot, ANSWER, {"columns": columns})
 
     def _check_probabilities(self, answer: Predicted) -> None:
         classes, rows = answer.get("classes"), answer.get("probabilities")

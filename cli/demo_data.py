@@ -1,0 +1,86 @@
+"""What the demo works with: handwritten digits that come with scikit-learn, cut for peers, and yardsticks."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pml.ensemble.combine import combine
+from p2pml.ensemble.models import train
+from p2pml.ensemble.schema import Schema, infer
+from p2pml.ensemble.vote import Vote
+from p2pml.peer.scoring import statistics_of
+
+from .cutting import cut
+
+MODEL = "hist-gradient-boosting"
+"""The model that a peer trains by default."""
+
+TARGET = "digit"
+SEED = 0
+Columns = dict[str, list[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Digits:
+    """Rows for the peers, rows that no peer sees, and what both look like."""
+
+    rows: Columns
+    unseen: Columns
+    schema: Schema
+
+    def score(self, columns: Columns, vote: Vote) -> float:
+        """The accuracy of one vote on rows that have the target."""
+        scores = statistics_of(self.schema, columns, combine([("", vote, 1)])).scores()
+        accuracy = scores["accuracy"]
+        assert accuracy is not None
+        return accuracy
+
+
+def load() -> Digits:
+    """1,797 digits of 8 by 8 pixels, a fifth of them put aside."""
+    from sklearn.datasets import load_digits
+
+    bunch: Any = load_digits()
+    order = np.random.default_rng(SEED).permutation(len(bunch.target))
+    unseen, rows = np.split(order, [len(order) // 5])
+    names = [*bunch.feature_names, TARGET]
+    # Whole numbers, and text, as somebody's file would have them.
+    table = np.column_stack([bunch.data, bunch.target]).astype(int).astype(str)
+
+    def columns(places: NDArray[np.intp]) -> Columns:
+        return {name: list(table[places, at].tolist()) for at, name in enumerate(names)}
+
+    mine = columns(rows)
+    return Digits(mine, columns(unseen), infer(mine, TARGET, "classification"))
+
+
+def write_parts(digits: Digits, names: Sequence[str], folder: Path) -> dict[str, Path]:
+    """A file for each name with an equal share of the rows, drawn at random."""
+    places = cut(digits.rows[TARGET], TARGET, len(names), "random", 1.0, SEED)
+    parts: dict[str, Path] = {}
+    for name, part in zip(names, places, strict=True):
+        parts[name] = folder / f"{name}.csv"
+        write(parts[name], {column: [cells[at] for at in part] for column, cells in digits.rows.items()})
+    return parts
+
+
+def write(path: Path, columns: Columns) -> None:
+    """A table as CSV."""
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+
+
+def one_model(digits: Digits) -> float:
+    """The accuracy of one model that was trained on all the rows: what there would be with a centre."""
+    count = len(digits.rows[TARGET])
+    model = train(digits.schema, digits.rows, np.arange(count), MODEL, SEED)
+    return digits.score(digits.unseen, model.vote(digits.unseen))
