@@ -7,6 +7,7 @@ once. `Colleagues.roll` is the one place that decides who is expected to vote, a
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgpack
@@ -48,6 +49,8 @@ class Roll:
     schema: Schema | None
     voters: tuple[Colleague, ...]
     absent: tuple[tuple[Member, str], ...]
+    misfits: Mapping[str, str]
+    """Why a peer's schema does not fit the cluster's, by id."""
 
     @property
     def expected(self) -> int:
@@ -62,6 +65,7 @@ class Colleagues:
         self._wire = wire
         self._schemas: dict[str, Schema] = {}
         self._fetching: dict[str, asyncio.Task[None]] = {}
+        self._agreed: tuple[object, Schema | None, Mapping[str, str]] = (None, None, {})
 
     def all(self) -> list[Colleague]:
         """Every member that is still remembered, by id."""
@@ -112,11 +116,11 @@ class Colleagues:
         """Who votes now. Live members without a model, or whose schema does not fit, are absent with the reason."""
         live = [colleague for colleague in self.all() if colleague.live]
         known = {
-            c.id: (self._schemas[c.summary.schema], c.summary.rows)
+            c.id: (c.summary.schema, c.summary.rows)
             for c in live
             if c.summary and c.summary.voting and c.summary.schema in self._schemas
         }
-        schema, misfits = consensus(known)
+        schema, misfits = self._agree(known)
         voters, absent = [], []
         for colleague in live:
             reason = misfits.get(colleague.id) or _why_absent(colleague.summary, colleague.id in known)
@@ -124,20 +128,20 @@ class Colleagues:
                 voters.append(colleague)
             else:
                 absent.append((colleague.member, reason))
-        return Roll(schema, tuple(voters), tuple(absent))
-
-    def misfit(self, id: str) -> str | None:
-        """Why the schema of one member does not fit the cluster's; None where it does, or is not known yet."""
-        for member, reason in self.roll().absent:
-            if member.id == id and (summary := self.summary(id)) and summary.voting:
-                return reason
-        return None
+        return Roll(schema, tuple(voters), tuple(absent), misfits)
 
     async def close(self) -> None:
         """Stop fetching."""
         for task in self._fetching.values():
             task.cancel()
         await asyncio.gather(*self._fetching.values(), return_exceptions=True)
+
+    def _agree(self, known: dict[str, tuple[str, int]]) -> tuple[Schema | None, Mapping[str, str]]:
+        """The consensus; it is computed anew only when a schema or a number of rows has changed."""
+        if self._agreed[0] != known:
+            schemas = {id: (self._schemas[fingerprint], rows) for id, (fingerprint, rows) in known.items()}
+            self._agreed = (known, *consensus(schemas))
+        return self._agreed[1], self._agreed[2]
 
     async def _fetch(self, member: Member, fingerprint: str) -> None:
         try:

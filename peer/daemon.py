@@ -164,14 +164,15 @@ class Peer:
 
     def peers(self) -> Peers:
         """Every member as this peer sees it."""
-        rows = [peer_row(c, self.colleagues.misfit(c.id)) for c in self.colleagues.all()]
+        misfits = self.colleagues.roll().misfits
+        rows = [peer_row(colleague, misfits.get(colleague.id)) for colleague in self.colleagues.all()]
         return Peers(cluster=self.options.cluster, asked=self.id, peers=rows)
 
     def why_not_ready(self) -> str | None:
         """Why this peer cannot vote; None where it can."""
         if self.voting.trained is None:
             return self.fitting.reason or "the first training is not done yet"
-        return self.colleagues.misfit(self.id)
+        return self.colleagues.roll().misfits.get(self.id)
 
     async def _first_model(self) -> None:
         """Serve the model of the last run, or train one; a part that cannot be trained on ends the peer."""
@@ -265,9 +266,9 @@ class Peer:
     async def _look_at(self, owner: str) -> None:
         """Learn the schema behind a new summary, and say so where it does not fit."""
         await self.colleagues.fetch_schemas()
-        for id in {owner, self.id}:
+        for id, why in self.colleagues.roll().misfits.items():
             member = self.node.member(id)
-            if member is not None and (why := self.colleagues.misfit(id)) is not None:
+            if member is not None and id in (owner, self.id):
                 log.warning("a peer's schema does not fit; it takes no part", name=member.name, why=why)
 
     def _spawn(self, work: Any) -> None:

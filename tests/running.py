@@ -16,6 +16,7 @@ import urllib.request
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,7 +60,7 @@ def write_part(path: Path, rows: int = 60, seed: int = 0, classes: tuple[str, ..
     return path
 
 
-ROWS = {"columns": ["height", "width", "colour"], "data": [[1, 2, "red"], [9, 9, "blue"], [9, 8, None]]}
+ROWS: dict[str, Any] = {"columns": ["height", "width", "colour"], "data": [[1, 2, "red"], [9, 9, "blue"], [9, 8, None]]}
 
 
 class Answer:
@@ -95,12 +96,12 @@ class RealPeer:
 
     def start(self) -> RealPeer:
         """Start, or start again with the same state."""
-        command = [sys.executable, "-m", "p2pml.cli.main", "peer", "start", "--data", str(self.data)]
+        command = [sys.executable, "-m", "p2pml.cli", "peer", "start", "--data", str(self.data)]
         command += ["--cluster", self.cluster, "--state", str(self.folder / f"state-{self.data.stem}"), *self.flags]
         command += ["--log-format", "json"]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL, env=environment())
-        self.address = eventually(self._announced, f"{self.data.stem} says its address; see {self.log}")
+        self.address = eventually(self._announced, f"{self.data.stem} says its address; see {self.log}") or ""
         return self
 
     def said(self) -> list[dict[str, Any]]:
@@ -136,7 +137,11 @@ class RealPeer:
 
 def environment() -> dict[str, str]:
     """The environment of a command that must stay on this machine."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("P2PML_")}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("P2PML_") or name.startswith("P2PML_TEST_")
+    }
     return kept | {"P2PML_HOST": "127.0.0.1"}
 
 
@@ -152,20 +157,26 @@ def real_peers(folder: Path, parts: list[Path], *flags: str) -> Iterator[list[Re
             stack.callback(peer.end)
             peers.append(peer.start())
         for peer in peers:
-            eventually(lambda peer=peer: all_vote(peer, len(peers)), "all peers see each other's models")
+            eventually(partial(all_vote, peer, len(peers)), "all peers see each other's models")
         yield peers
 
 
 def all_vote(peer: RealPeer, count: int) -> bool:
     """Whether `peer` sees `count` live peers with models."""
     rows = peer.peers().values()
-    return sum(row["status"] == "alive" and (row["model"] or {}).get("state") == "ready" for row in rows) == count
+    return bool(sum(row["status"] == "alive" and (row["model"] or {}).get("state") == "ready" for row in rows) == count)
 
 
 @asynccontextmanager
 async def peer_here(data: Path, folder: Path, **options: Any) -> AsyncIterator[Peer]:
     """A peer inside the test's own loop, without mDNS."""
-    defaults = {"host": "127.0.0.1", "port": 0, "mdns": False, "model": "decision-tree", "cluster": "here"}
+    defaults: dict[str, Any] = {
+        "host": "127.0.0.1",
+        "port": 0,
+        "mdns": False,
+        "model": "decision-tree",
+        "cluster": "here",
+    }
     store = Store(folder)
     try:
         peer = Peer(PeerOptions(data=data, **(defaults | options)), store)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from p2pml.errors import BadInput
-from p2pml.peer import store as store_module
 from p2pml.peer.identity import load_identity, next_generation
 from p2pml.peer.store import FORMAT, Store, default_folder
 
 
 @pytest.fixture
-def store(tmp_path: Path):
+def store(tmp_path: Path) -> Iterator[Store]:
     """A store in a folder of its own, unlocked at the end."""
     store = Store(tmp_path / "state")
     yield store
@@ -108,7 +108,7 @@ def test_a_write_that_fails_leaves_the_old_content(store: Store, monkeypatch: py
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store_module.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(BadInput, match="no space left on device"):
         store.write("file", b"new")
     monkeypatch.undo()
