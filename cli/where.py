@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -130,24 +130,25 @@ class Contact:
             if self._where.peer is not None:
                 self._current = await self._connect(self._where.peer)
                 return self._current
-            async for address in self._addresses(failure):
-                if address in tried:
-                    continue
-                tried.add(address)
-                client = await self._connect(address)
-                try:
-                    await self._look_around(client)
-                except (RemoteError, NoVotes) as error:
-                    failure = failure or error
-                    continue
-                tried.discard(address)
-                self._current = client
-                return client
+            async with aclosing(self._addresses(failure)) as addresses:
+                async for address in addresses:
+                    if address in tried:
+                        continue
+                    tried.add(address)
+                    client = await self._connect(address)
+                    try:
+                        await self._look_around(client)
+                    except (RemoteError, NoVotes) as error:
+                        failure = failure or error
+                        continue
+                    tried.discard(address)
+                    self._current = client
+                    return client
         if isinstance(failure, NoVotes):
             raise failure
         raise NoVotes(self._nobody(failure))
 
-    async def _addresses(self, failure: RemoteError | NoVotes | None) -> AsyncIterator[Address]:
+    async def _addresses(self, failure: RemoteError | NoVotes | None) -> AsyncGenerator[Address, None]:
         for address in list(self._known):
             yield address
         if isinstance(failure, NoVotes):

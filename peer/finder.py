@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -85,7 +85,7 @@ def own_addresses(host: str | None) -> list[str]:
 
 async def find(
     cluster: str, host: str | None, join: Sequence[Address], mdns: bool, timeout: float
-) -> AsyncIterator[Address]:
+) -> AsyncGenerator[Address, None]:
     """Addresses at which a peer of `cluster` may live: those of `join` first, then as mDNS hears them.
 
     Ends `timeout` seconds after the start. Raises `BadInput` where a name in `join` does not resolve.
