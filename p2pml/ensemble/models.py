@@ -1,26 +1,44 @@
-"""Models by name, and what training one on a part gives."""
+"""Models by name, and what training one on a part gives: an encoder and an estimator that sees its numbers alone.
+
+scikit-learn is imported when an estimator is built, so that naming and checking models stays light.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pml.errors import BadInput
+
 from .encoder import Encoder
-from .schema import Schema
-from .values import Columns
+from .estimators import Constant, Softmax, Standardised
+from .fields import Schema
+from .values import Columns, Floats
 from .vote import Vote
 
-MODELS: dict[str, Any] = {}
 DEFAULT_MODEL = "hist-gradient-boosting"
+
+Build = Callable[[str, int, int], Any]
+"""(task, seed, training rows) -> an unfitted estimator."""
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A trained model in two pieces."""
+    """A model trained on one part, in two pieces.
+
+    `classes` are those of its part, ascending, or None for regression; `rows` were trained on, `skipped` were
+    not because their target is missing.
+    """
 
     name: str
     schema: Schema
@@ -31,17 +49,198 @@ class Model:
     skipped: int
 
     def vote(self, columns: Columns, first_row: int = 1) -> Vote:
-        """What this model says about each row."""
-        raise NotImplementedError
+        """What this model says about each row; BadInput where a cell cannot be read."""
+        features = _features(self.encoder, columns, first_row)
+        if self.classes is None:
+            values = np.zeros(0) if not len(features) else np.asarray(self.estimator.predict(features), np.float64)
+            if values.shape != (len(features),) or not np.isfinite(values).all():
+                raise BadInput(f"the model {self.name} does not give one finite number a row: take another model")
+            return Vote(None, values)
+        return Vote(self.classes, _probabilities(self.estimator, features, len(self.classes)))
 
 
 def check_model(name: str, task: str) -> None:
-    """Raise BadInput unless `name` is a model for `task`."""
-    raise NotImplementedError
+    """Raise BadInput unless `name` is one of MODELS, or `package.module:factory`, that serves `task`."""
+    _estimator(name, task, 0, 2)
 
 
-def train(
-    schema: Schema, columns: Columns, indices: Sequence[int] | NDArray[np.int64], model: str, seed: int
-) -> Model:
-    """Train on the rows at `indices`."""
-    raise NotImplementedError
+def train(schema: Schema, columns: Columns, indices: Sequence[int] | NDArray[np.int64], model: str, seed: int) -> Model:
+    """Train `model` on the rows at `indices` (from 0) whose target is known; the same seed gives the same model.
+
+    Regression learns the values, classification the canonical labels that occur. One class is no error: the
+    model then says that class. BadInput if no target is known or the model cannot learn from these rows.
+    """
+    truth = schema.truth(columns)
+    known = [int(index) for index in indices if truth[index] is not None and truth[index] == truth[index]]
+    if not known:
+        raise BadInput(
+            f"the target {schema.target!r} is missing in all {len(indices)} training rows: add rows that have it"
+        )
+    part = {field.name: [columns[field.name][index] for index in known] for field in schema.fields}
+    encoder = Encoder.fit(schema, part)
+    features = _features(encoder, part, 1)
+    estimator = _estimator(model, schema.task, seed, len(known))
+    classes: tuple[str, ...] | None = None
+    target: NDArray[Any] = truth[known]
+    if schema.task == "classification":
+        names, target = np.unique(target.astype(str), return_inverse=True)
+        classes = tuple(names.tolist())
+        estimator = Constant() if len(classes) == 1 else estimator
+    with warnings.catch_warnings():
+        # That the steps ran out before the last digit settled helps nobody who reads a peer's log.
+        warnings.simplefilter("ignore")
+        try:
+            estimator.fit(features, target)
+        except Exception as error:  # a factory's estimator may raise anything; the cause is kept
+            raise BadInput(f"the model {model} cannot learn from these rows: {error}") from error
+    return Model(model, schema, encoder, estimator, classes, len(known), len(indices) - len(known))
+
+
+def _features(encoder: Encoder, columns: Columns, first_row: int) -> Floats:
+    # The values are float32's; as float64 they give linear models the same sum whatever the number of rows.
+    return encoder.encode(columns, first_row).astype(np.float64)
+
+
+def _probabilities(estimator: Any, features: Floats, classes: int) -> Floats:
+    """Shape (rows, classes): what the estimator says, or 1 at its prediction if it knows no probabilities."""
+    shares = np.zeros((len(features), classes))
+    if not len(features):
+        return shares
+    if hasattr(estimator, "predict_proba"):
+        shares[:, np.asarray(estimator.classes_, int)] = estimator.predict_proba(features)
+    else:
+        shares[np.arange(len(features)), np.asarray(estimator.predict(features), int)] = 1.0
+    total = shares.sum(axis=1, keepdims=True)
+    # One against the rest may find every class impossible, to the last bit of float64: then none is likelier.
+    usable = np.isfinite(total) & (total > 0)
+    return np.where(usable, shares / np.where(usable, total, 1.0), 1.0 / classes)
+
+
+def _estimator(name: str, task: str, seed: int, rows: int) -> Any:
+    if ":" in name:
+        return _from_factory(name, task, seed)
+    if name not in MODELS:
+        near = get_close_matches(name, MODELS, 1, 0.5)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise BadInput(
+            f"there is no model {name!r}: {hint}choose one of {', '.join(MODELS)}, or package.module:factory"
+        )
+    return MODELS[name](task, seed, rows)
+
+
+def _from_factory(name: str, task: str, seed: int) -> Any:
+    module, _, attribute = name.partition(":")
+    # As `python -m` does, so that a file beside the data can be named.
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    try:
+        factory = getattr(importlib.import_module(module), attribute)
+        estimator = factory(task, seed)
+    except Exception as error:  # importing and calling foreign code may raise anything; the cause is kept
+        raise BadInput(f"the model {name} cannot be made ({type(error).__name__}: {error}): mend it") from error
+    if not callable(getattr(estimator, "fit", None)) or not callable(getattr(estimator, "predict", None)):
+        raise BadInput(f"{name} returned {type(estimator).__name__} and no estimator with fit and predict")
+    return estimator
+
+
+def _leaf(rows: int) -> int:
+    """Rows a leaf holds at least: a forest on any number of rows stays near 50 MB."""
+    return max(2, rows // 4_000)
+
+
+def _boosting(task: str, seed: int, rows: int) -> Any:
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    make = HistGradientBoostingClassifier if task == "classification" else HistGradientBoostingRegressor
+    # Early stopping would hold rows back a second time, and fails where a class has a single row.
+    return make(early_stopping=False, random_state=seed)
+
+
+def _forest(task: str, seed: int, rows: int) -> Any:
+    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+
+    if task == "classification":
+        return RandomForestClassifier(100, min_samples_leaf=_leaf(rows), random_state=seed, n_jobs=1)
+    # Parts are small and votes are averaged over peers: each tree sees all rows of the part, and a third of the
+    # features at a split keeps trees apart (Breiman 2001, §11).
+    return RandomForestRegressor(
+        100, max_features=1 / 3, bootstrap=False, min_samples_leaf=_leaf(rows), random_state=seed, n_jobs=1
+    )
+
+
+def _extra_trees(task: str, seed: int, rows: int) -> Any:
+    from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
+
+    make = ExtraTreesClassifier if task == "classification" else ExtraTreesRegressor
+    return make(100, min_samples_leaf=_leaf(rows), random_state=seed, n_jobs=1)
+
+
+def _tree(task: str, seed: int, rows: int) -> Any:
+    from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+    return (DecisionTreeClassifier if task == "classification" else DecisionTreeRegressor)(random_state=seed)
+
+
+def _linear(task: str, seed: int, rows: int) -> Any:
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    if task == "classification":
+        return LogisticRegression(max_iter=1_000, random_state=seed)
+    return Ridge(random_state=seed)
+
+
+def _sgd(task: str, seed: int, rows: int) -> Any:
+    from sklearn.linear_model import SGDClassifier, SGDRegressor
+
+    if task == "classification":
+        return SGDClassifier(loss="log_loss", random_state=seed, n_jobs=1)
+    return Standardised(SGDRegressor(random_state=seed))
+
+
+def _mlp(task: str, seed: int, rows: int) -> Any:
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+    if task == "classification":
+        return MLPClassifier(random_state=seed)
+    return Standardised(MLPRegressor(random_state=seed))
+
+
+def _svm(task: str, seed: int, rows: int) -> Any:
+    from sklearn.svm import SVC, SVR
+
+    return Softmax(SVC()) if task == "classification" else Standardised(SVR())
+
+
+def _knn(task: str, seed: int, rows: int) -> Any:
+    from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+
+    make = KNeighborsClassifier if task == "classification" else KNeighborsRegressor
+    return make(n_neighbors=min(5, rows), n_jobs=1)
+
+
+def _naive_bayes(task: str, seed: int, rows: int) -> Any:
+    from sklearn.naive_bayes import GaussianNB
+
+    if task == "regression":
+        others = ", ".join(name for name in MODELS if name != "naive-bayes")
+        raise BadInput(f"naive-bayes serves classification alone: for regression choose one of {others}")
+    return GaussianNB()
+
+
+MODELS: Mapping[str, Build] = MappingProxyType(
+    {
+        DEFAULT_MODEL: _boosting,
+        "random-forest": _forest,
+        "extra-trees": _extra_trees,
+        "decision-tree": _tree,
+        "linear": _linear,
+        "sgd": _sgd,
+        "mlp": _mlp,
+        "svm": _svm,
+        "knn": _knn,
+        "naive-bayes": _naive_bayes,
+    }
+)
+"""What --model can name. `linear` is logistic regression or ridge; `svm` has a Gaussian kernel, and the softmax
+of its decision values for probabilities; all serve both tasks but `naive-bayes`, which classifies."""

@@ -3,23 +3,56 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from p2pml.errors import RemoteError
+
+from .fields import check_classes
+from .values import Floats
+
+TOLERANCE = 1e-6
+"""How far the probabilities of a row may be from 1 in sum: float32 models come within 1e-7 a class."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Vote:
-    """Values (rows,) for regression with `classes` None, or probabilities (rows, classes)."""
+    """For regression `classes` is None and `values`, float64, has shape (rows,). For classification `classes`
+    are canonical labels in ascending order and `values` their probabilities, shape (rows, classes)."""
 
     classes: tuple[str, ...] | None
-    values: NDArray[np.float64]
+    values: Floats
 
-    def to_data(self) -> dict[str, object]:
-        """As plain data: the array as raw little-endian bytes."""
-        raise NotImplementedError
+    def to_data(self) -> dict[str, Any]:
+        """As plain data for msgpack: the array as raw little-endian float64 beside its shape."""
+        return {
+            "classes": None if self.classes is None else list(self.classes),
+            "shape": list(self.values.shape),
+            "values": np.ascontiguousarray(self.values, "<f8").tobytes(),
+        }
 
     @classmethod
     def from_data(cls, data: object, rows: int) -> Vote:
-        """The vote of another peer on `rows` rows; RemoteError if it is none."""
-        raise NotImplementedError
+        """The vote that another peer cast on `rows` rows; RemoteError if it is anything else: another shape, a
+        value that is not finite, or probabilities that are negative or do not add up to 1."""
+        try:
+            return _read(data, rows)
+        except (KeyError, TypeError, ValueError) as error:
+            raise RemoteError(f"the vote that a peer cast cannot be read: {error}") from error
+
+
+def _read(data: Any, rows: int) -> Vote:
+    classes = None if data["classes"] is None else check_classes(data["classes"])
+    shape = (rows,) if classes is None else (rows, len(classes))
+    raw = data["values"]
+    if len(data) != 3 or list(data["shape"]) != list(shape):
+        raise ValueError(f"its shape is not {shape}")
+    if not isinstance(raw, bytes) or len(raw) != 8 * int(np.prod(shape)):
+        raise ValueError(f"its values are not {shape} float64")
+    values = np.frombuffer(raw, "<f8").reshape(shape).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("a value is not finite")
+    if classes is not None and ((values < 0).any() or (np.abs(values.sum(axis=1) - 1) > TOLERANCE).any()):
+        raise ValueError("the probabilities of a row are negative or do not add up to 1")
+    return Vote(classes, values)
