@@ -18,15 +18,15 @@ from p2pml.errors import LocalError, NoVotes, P2pmlError
 from .options import examples
 
 COMMANDS = {
-    "peer": "Start a peer on this machine's rows.",
-    "peers": "Show who is in the cluster and what each knows.",
-    "predict": "Predict the rows of a file with the votes of all peers.",
-    "evaluate": "Score the ensemble itself.",
-    "fit": "Have every peer retrain.",
-    "split": "Cut a file into parts to try things with.",
-    "demo": "See it work: four real peers on this machine, and one that is killed.",
+    "peer": "Start a peer on this machine's rows",
+    "peers": "Show who is in the cluster and what each knows",
+    "predict": "Predict the rows of FILE",
+    "evaluate": "Score the ensemble itself",
+    "fit": "Have every peer retrain",
+    "split": "Cut FILE into N parts to try things with",
+    "demo": "See it work: real peers on this machine",
 }
-"""Each is a module of this package with a command of the same name, whose short help is this sentence."""
+"""Each is a module of this package with a command of the same name, whose help begins with these words."""
 
 OK, NOTHING, USAGE = 0, 1, 2
 """Exit codes: it worked; no peer, no vote, or an answer that cannot be read; bad usage or bad input."""
