@@ -10,11 +10,11 @@ import click
 from p2pml.errors import NoVotes, P2pmlError, PeerUnreachable
 
 from .options import examples, json_option, option
-from .show import json_line, note, plain, progress, table
+from .show import json_line, note, progress, table
 from .where import Contact, Where, where_options
 
 if TYPE_CHECKING:
-    from p2pml.peer.answers import Fitted
+    from p2pml.peer.answers import Fitted, FittedPeer
     from p2pml.peer.client import PeerClient
 
 
@@ -33,7 +33,7 @@ def fit(where: Where, model: str | None, no_wait: bool, as_json: bool) -> None:
     if as_json:
         json_line(answer)
     else:
-        _show(answer)
+        _show(answer, not no_wait)
     if not any(peer["status"] in ("trained", "started") for peer in answer["peers"]):
         raise NoVotes("No peer trained; their logs say why.")
 
@@ -54,13 +54,15 @@ class _HalfDone(P2pmlError):
     """The peer fell silent after it was asked: asking another would be a second fit."""
 
 
-def _show(answer: Fitted) -> None:
-    heads = ["peer", "status", "rows", "seconds", "reason"]
-    rows = [
-        [peer["name"], peer["status"], peer.get("rows"), peer.get("took"), plain(peer.get("reason") or "")]
-        for peer in answer["peers"]
-    ]
-    table(heads, rows)
-    done = sum(peer["status"] == "trained" for peer in answer["peers"])
-    epoch = answer["epoch"]["counter"]
-    note(f"{done} of {len(rows)} peers trained in epoch {epoch}, in {answer['took']:.1f} s.")
+def _show(answer: Fitted, wait: bool) -> None:
+    table(["peer", "status", "rows", "seconds", "reason"], [_row(peer) for peer in answer["peers"]])
+    good, what = ("trained", "trained") if wait else ("started", "started to train")
+    count = sum(peer["status"] == good for peer in answer["peers"])
+    epoch, took = answer["epoch"]["counter"], answer["took"]
+    note(f"{count} of {len(answer['peers'])} peers {what} in epoch {epoch}, in {took:.1f} s.")
+
+
+def _row(peer: FittedPeer) -> list[object]:
+    took = peer.get("took")
+    seconds = None if took is None else f"{took:.1f}"
+    return [peer["name"], peer["status"], peer.get("rows"), seconds, peer.get("reason") or ""]

@@ -68,7 +68,7 @@ async def test_a_refusal_is_bad_input_with_the_peers_sentence(peer: FakePeer, st
         raise Refuse(status, "row 3 is short")
 
     peer.replies["/v1/predict"] = refuse
-    with pytest.raises(BadInput, match="^row 3 is short$"):
+    with pytest.raises(BadInput, match=r"^row 3 is short$"):
         await predict(peer)
 
 
@@ -181,9 +181,7 @@ async def test_a_closed_port_is_unreachable() -> None:
                 await asked.peers()
 
 
-async def test_a_silent_peer_is_unreachable_after_the_deadline(
-    peer: FakePeer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_silent_peer_is_unreachable_after_the_deadline(peer: FakePeer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The caller waits for the deadline and a margin, and no longer."""
     import threading
 
