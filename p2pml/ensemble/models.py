@@ -6,12 +6,10 @@ scikit-learn is imported when an estimator is built, so that naming and checking
 from __future__ import annotations
 
 import importlib
-import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -130,10 +128,6 @@ def _estimator(name: str, task: str, seed: int, rows: int) -> Any:
 
 def _from_factory(name: str, task: str, seed: int) -> Any:
     module, _, attribute = name.partition(":")
-    # As `python -m` does, so that a file beside the data can be named.
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
     try:
         factory = getattr(importlib.import_module(module), attribute)
         estimator = factory(task, seed)
