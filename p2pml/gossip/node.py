@@ -1,54 +1,355 @@
-"""The protocol's one door: an event goes in, effects come out, and nothing else changes state."""
+"""The protocol's one door, and its table of contents: an event goes in, effects come out.
+
+A node is made of parts that share one `Context` and each hold one idea:
+
+    records     what is claimed about a member, and which claim is stronger
+    membership  what a claim does when it is heard: tables, refutation, identity
+    probe       who is asked whether it lives, directly and through others
+    suspicion   how long a suspect has to refute
+    health      how far this node trusts its own ears
+    broadcast   news that rides on packets, and `gossip`, the rounds that carry what found no ride
+    catalogue   what every member says of itself, versioned
+    sync        comparing tables, by datagram and by stream
+    healing     looking for the dead and for seeds
+    codec, wire messages as bytes, and the envelope that keeps clusters apart
+
+Nothing here reads a clock, a socket or a random number of its own, so that a daemon and a simulator drive the
+same object.
+"""
 
 from __future__ import annotations
 
 import random
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from .effects import Effect
-from .events import Event
-from .records import Me, Member, Status
+from . import limits
+from .bucket import Buckets
+from .codec import PacketError
+from .context import Context
+from .effects import AnswerStream, Effect
+from .events import (
+    DatagramReceived,
+    Event,
+    Join,
+    Leave,
+    SetEntry,
+    Start,
+    StreamAnswered,
+    StreamFailed,
+    StreamReceived,
+    TimerFired,
+    Unreachable,
+)
+from .gossip import Gossip
+from .healing import Healing
+from .membership import Membership
+from .messages import (
+    Ack,
+    Claim,
+    Delta,
+    Digest,
+    Head,
+    More,
+    Nack,
+    Packet,
+    Ping,
+    PingRequest,
+    Wants,
+)
+from .probe import Prober
+from .records import Address, Me, Member, Record, Status
 from .settings import Settings
+from .sync import Sync
+from .wire import Wire
 
 
 class Node:
-    """One peer's side of the protocol: no IO, no clock, no randomness of its own."""
+    """One peer's side of the protocol. `handle` is the only thing that changes its state."""
 
-    def __init__(self, me: Me, settings: Settings, rng: random.Random) -> None:
-        """Know nobody yet; `Start` begins."""
-        self._me = me
-        self._settings = settings
-        self._rng = rng
-        self._counters: Counter[str] = Counter()
+    def __init__(self, me: Me, settings: Settings, rng: random.Random, wire: Wire | None = None) -> None:
+        """Know nobody yet; `Start` begins. `wire` is how packets are written, by default as bytes."""
+        context = self._context = Context(me, settings, rng, wire or Wire(me.cluster))
+        self._membership = Membership(context, self._doubt)
+        self._prober = Prober(context, self._membership.accuse)
+        self._gossip = Gossip(context)
+        self._sync = Sync(context)
+        self._healing = Healing(context, self._membership, self._sync)
+        self._buckets = Buckets()
+        self._started = False
+        self._handlers: dict[type[Event], Callable[[Any], None]] = {
+            Start: self._start,
+            DatagramReceived: self._datagram_received,
+            StreamReceived: self._stream_received,
+            StreamAnswered: self._stream_answered,
+            StreamFailed: self._stream_failed,
+            TimerFired: self._timer_fired,
+            Join: self._join,
+            SetEntry: self._set_entry,
+            Unreachable: self._unreachable,
+            Leave: self._leave,
+        }
 
     def handle(self, event: Event, now: float) -> list[Effect]:
-        """Take one event at `now` (s, monotonic) and return what is to be done, in order."""
-        return []
+        """Take one event at `now` (s, monotonic) and return what is to be done, in order.
+
+        Raises `BadInput` for a `SetEntry` past a limit, with no state changed; for nothing else.
+        """
+        context = self._context
+        context.now = max(context.now, now)  # a clock that steps back stands still
+        context.effects = []
+        if context.silent or not (self._started or isinstance(event, Start | SetEntry)):
+            self._ignore(event)
+        else:
+            self._handlers[type(event)](event)
+            if self._started:
+                self._gossip.wake()
+        return context.effects
+
+    # What can be asked.
 
     @property
     def me(self) -> Me:
         """Who this node is, with the generation that it uses now."""
-        return self._me
+        return self._context.me
 
     @property
     def counters(self) -> Mapping[str, int]:
-        """Packets and bytes by fate, since the start."""
-        return self._counters
+        """Packets and bytes by fate, since the start: `datagrams_sent`, `dropped_malformed` and so on."""
+        return self._context.counters
 
     def members(self) -> list[Member]:
         """List everyone remembered, this node and the gone included, by id."""
-        me = self._me
-        return [Member(me.id, me.name, me.address, Status.ALIVE, me.generation, 0)]
+        members = self._context.members
+        return sorted((members.view(record) for record in members), key=lambda member: member.id)
 
     def member(self, peer: str) -> Member | None:
         """Look one member up."""
-        return next((member for member in self.members() if member.id == peer), None)
+        record = self._context.members.get(peer)
+        return None if record is None else self._context.members.view(record)
 
     def entries(self, owner: str) -> Mapping[str, bytes]:
         """Read the catalogue entries of one owner, as far as they are known here."""
-        return {}
+        return self._context.catalogue.entries(owner)
 
     def highest_generation_heard_of_me(self) -> int:
         """Say the highest generation that anybody claimed of this identity: start above it next time."""
-        return self._me.generation
+        return self._membership.highest_generation
+
+    # Local events.
+
+    def _start(self, event: Start) -> None:
+        """Begin: timers at random phases, so that nodes started together do not act together."""
+        if self._started:
+            return
+        self._started = True
+        context, settings = self._context, self._context.settings
+        context.resumed_at = context.now
+        context.spread(context.own)
+        context.spread_head(context.own)
+        context.timer(context.rng.random() * settings.probe_interval, self._probe_round)
+        context.timer(context.rng.random() * settings.sync_interval, self._sync_round)
+        context.timer(context.rng.random() * settings.reconnect_interval, self._reconnect_round)
+        self._healing.join(event.seeds)
+
+    def _join(self, event: Join) -> None:
+        self._healing.join(event.addresses)
+
+    def _set_entry(self, event: SetEntry) -> None:
+        context = self._context
+        own = context.own
+        before = context.mark(own.id)
+        if context.catalogue.write(own.id, own.epoch, event.key, event.value, context.now):
+            context.state ^= before ^ context.mark(own.id)
+            context.spread_head(own)
+
+    def _unreachable(self, event: Unreachable) -> None:
+        self._doubt(event.id)
+
+    def _leave(self, event: Leave) -> None:
+        self._membership.leave()
+
+    def _ignore(self, event: Event) -> None:
+        """Do nothing before the start and after the end, but let nobody wait for an answer."""
+        if isinstance(event, StreamReceived):
+            self._context.effects.append(AnswerStream(event.token, b""))
+
+    # Time.
+
+    def _timer_fired(self, event: TimerFired) -> None:
+        """Do what was due, unless it was overtaken."""
+        context = self._context
+        due = context.due(event.token)
+        if due is None:
+            return
+        lateness = context.now - max(due, context.resumed_at)
+        if lateness > context.settings.probe_timeout:
+            # This may overtake the very timer, if it belonged to a probe or to a deadline.
+            self._stalled(lateness)
+        context.fire(event.token)
+
+    def _stalled(self, lateness: float) -> None:
+        """Discount a time in which this process stood still: silence meanwhile was its own."""
+        context = self._context
+        context.resumed_at = context.now
+        context.counters["stalls"] += 1
+        context.health.worse()
+        self._prober.void()
+        self._membership.suspicions.shift(lateness)
+
+    def _probe_round(self) -> None:
+        """Probe the next member; a node that is alone looks for somebody instead."""
+        context = self._context
+        if context.members.live > 1:
+            self._prober.tick()
+        else:
+            self._healing.greet_seed()
+        context.timer(context.settings.probe_interval * context.health.multiplier, self._probe_round)
+
+    def _sync_round(self) -> None:
+        self._sync.tick()
+        self._context.timer(self._context.settings.sync_interval, self._sync_round)
+
+    def _reconnect_round(self) -> None:
+        self._healing.tick()
+        self._context.timer(self._context.settings.reconnect_interval, self._reconnect_round)
+
+    def _doubt(self, peer: str) -> None:
+        """Probe a member at once: somebody accuses it, or a request to it failed."""
+        self._prober.probe(peer)
+
+    # Packets.
+
+    def _datagram_received(self, event: DatagramReceived) -> None:
+        """Hear a datagram: who speaks first, then what it says, then what that leaves open."""
+        packet = self._open(event.source, event.data, limits.PACKET_LIMIT, "datagrams_received")
+        if packet is None or not self._hear_sender(packet, event.source):
+            return
+        news = sum(isinstance(message, Claim) for message in packet.messages) <= limits.BULK_LIMIT
+        for message in packet.messages:
+            if self._context.silent:
+                return
+            self._hear(message, packet, event.source, spread=news)
+        known = self._context.members.get(packet.source)
+        if known is None or known.epoch < (packet.generation, packet.nonce):
+            self._sync.ask(packet.source, event.source)
+
+    def _stream_received(self, event: StreamReceived) -> None:
+        """Hear a request that came by stream, and answer it. Where it came from is no address of the peer."""
+        # Each connection has a port of its own: all streams of a host draw on one bucket.
+        packet = self._open((event.source[0], 0), event.data, limits.STREAM_LIMIT, "streams_received")
+        if packet is not None and self._is_current(packet):
+            self._take_data(packet, None)
+        if packet is None or not self._is_current(packet) or self._context.silent:
+            self._ignore(event)
+            return
+        digests = [message for message in packet.messages if isinstance(message, Digest)]
+        self._sync.answer_stream(event.token, digests)
+
+    def _stream_answered(self, event: StreamAnswered) -> None:
+        """Hear the answer to our own request: take it, send what it asks for, and come again for the rest."""
+        address = self._sync.close_stream(event.token)
+        if address is None:
+            return
+        packet = self._open(address, event.data, limits.STREAM_LIMIT, "answers_received")
+        if packet is None or not self._is_current(packet):
+            return
+        progress = self._take_data(packet, address)
+        for message in packet.messages:
+            if isinstance(message, Wants):
+                self._sync.push(message, address)
+            elif isinstance(message, More) and progress:
+                self._sync.open_stream(address)
+
+    def _stream_failed(self, event: StreamFailed) -> None:
+        self._sync.close_stream(event.token)
+        self._context.counters["streams_failed"] += 1
+
+    def _open(self, source: Address, data: bytes, limit: int, kind: str) -> Packet | None:
+        """Read a packet, or count why it is dropped."""
+        context = self._context
+        if not self._buckets.admit(source, context.now):
+            context.counters["dropped_rate"] += 1
+            return None
+        try:
+            packet = context.wire.open(data, limit)
+        except PacketError as error:
+            context.counters[f"dropped_{error.reason}"] += 1
+            return None
+        context.counters[kind] += 1
+        context.counters["bytes_received"] += len(data)
+        return packet
+
+    def _is_current(self, packet: Packet) -> bool:
+        """Whether a packet is from another peer, and from no earlier run of it than is known."""
+        known = self._context.members.get(packet.source)
+        return packet.source != self._context.me.id and (
+            known is None or known.epoch <= (packet.generation, packet.nonce)
+        )
+
+    def _hear_sender(self, packet: Packet, source: Address) -> bool:
+        """Learn from a packet's mere arrival; say whether its content counts."""
+        context = self._context
+        epoch = (packet.generation, packet.nonce)
+        if packet.source == context.me.id:
+            if epoch == context.own.epoch:
+                self._healing.is_me(source)
+            else:
+                self._hear_other_me(packet, source)
+            return False
+        known = context.members.get(packet.source)
+        if known is None or epoch > known.epoch:
+            return True
+        if epoch < known.epoch:
+            self._membership.notice(known, source)
+            return False
+        self._membership.observe(known, source)
+        if known.live:
+            self._membership.suspicions.heard_from(packet.source)
+        else:
+            self._membership.notice(known, source)
+        return True
+
+    def _hear_other_me(self, packet: Packet, source: Address) -> None:
+        """Settle who has the right to this identity with another process that speaks under it."""
+        me = self._context.me
+        other = Record(me.id, me.name, source, Status.ALIVE, packet.generation, packet.nonce, 0)
+        self._membership.hear(other, source, packet.source)
+
+    def _take_data(self, packet: Packet, address: Address | None) -> bool:
+        """Take the claims and writes that a stream brought; say whether any was news."""
+        state = self._context.state
+        data = [message for message in packet.messages if isinstance(message, Claim | Delta)]
+        for message in data:
+            if not self._context.silent:
+                self._hear(message, packet, address, spread=len(data) <= limits.BULK_LIMIT)
+        return self._context.state != state
+
+    def _hear(self, message: object, packet: Packet, source: Address | None, *, spread: bool) -> None:
+        """Pass one message to the part that it concerns. Without a source, only data counts."""
+        match message:
+            case Claim():
+                self._membership.hear(message.record, source, packet.source, spread=spread)
+            case Delta():
+                self._sync.on_delta(message, spread=spread)
+        if source is None:
+            return
+        match message:
+            case Ping():
+                self._prober.on_ping(message, packet, source)
+            case Ack():
+                target = self._prober.on_ack(message, packet)
+                if target is not None:
+                    self._sync.on_state(target, message.state)
+            case PingRequest():
+                self._prober.on_ping_request(message, source)
+            case Nack():
+                self._prober.on_nack(message, packet)
+            case Head():
+                self._sync.on_head(message, source)
+            case Digest():
+                self._sync.on_digest(message, source)
+            case Wants():
+                self._sync.on_wants(message, source)
+            case More():
+                self._sync.open_stream(source)

@@ -160,7 +160,7 @@ def check_word(word: str, what: str) -> None:
 
 def is_word(word: str) -> bool:
     """Whether the word is printable (it will be shown on terminals) and within its limit."""
-    return bool(word) and word.isprintable() and len(word.encode("utf-8", "replace")) <= limits.NAME_LIMIT
+    return bool(word) and word.isprintable() and len(word.encode()) <= limits.NAME_LIMIT
 
 
 def check_address(address: Address) -> None:

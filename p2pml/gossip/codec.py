@@ -1,0 +1,294 @@
+"""Messages as bytes and back: msgpack arrays, each field checked, and one error for whatever is wrong.
+
+A message is an array whose first item says which; unknown messages are skipped and further items of a known
+one are ignored, so that both can be added without a new protocol version (`wire.PROTOCOL` says when it
+takes one). Ids are 16 raw bytes, addresses are packed IPs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from ipaddress import ip_address
+from itertools import pairwise
+from typing import Any, TypeAlias
+
+import msgpack
+
+from p2pml.errors import RemoteError
+
+from . import limits
+from .messages import (
+    Ack,
+    Claim,
+    Delta,
+    Digest,
+    Head,
+    Line,
+    Message,
+    More,
+    Nack,
+    Packet,
+    Ping,
+    PingRequest,
+    Wants,
+    Write,
+)
+from .records import PRECEDENCE, STRENGTH, Address, Record, Status, is_word
+
+
+class PacketError(RemoteError):
+    """Bytes that are no packet of ours. `reason` is the word that drops are counted by."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        """Say what is wrong with the bytes."""
+        super().__init__(f"a packet was dropped: {detail}")
+        self.reason = reason
+
+
+Fields: TypeAlias = Sequence[Any]
+
+STRENGTH_LIMIT = limits.INCARNATION_LIMIT * len(PRECEDENCE)
+
+
+def malformed(detail: str) -> PacketError:
+    """Name what is wrong inside a packet of our own cluster and version."""
+    return PacketError("malformed", detail)
+
+
+# Fields: each takes what msgpack made of the bytes, and returns it checked.
+
+
+def _number(value: Any, limit: int, least: int = 0) -> int:
+    if type(value) is not int or not least <= value < limit:  # bool is an int, and no number here
+        raise malformed(f"{value!r:.40} is not a number from {least} to {limit - 1}")
+    return value
+
+
+def _id(value: Any) -> str:
+    if type(value) is not bytes or len(value) != 16:
+        raise malformed("an id is not 16 bytes")
+    return value.hex()
+
+
+def _word(value: Any) -> str:
+    if type(value) is not str or not is_word(value):
+        raise malformed("a name is not a printable word within its limit")
+    return value
+
+
+def _items(value: Any, most: int) -> list[Any]:
+    if type(value) is not list or len(value) > most:
+        raise malformed(f"a list is none, or longer than {most}")
+    return value
+
+
+def _address(host: Any, port: Any) -> Address:
+    if type(host) is not bytes or len(host) not in (4, 16):
+        raise malformed("an address is not 4 or 16 bytes")
+    return _unpack_host(host), _number(port, 65536, 1)
+
+
+@lru_cache(maxsize=limits.MEMBERS_LIMIT)
+def _unpack_host(host: bytes) -> str:
+    return str(ip_address(host))
+
+
+@lru_cache(maxsize=limits.MEMBERS_LIMIT)
+def _pack_host(host: str) -> bytes:
+    return ip_address(host).packed
+
+
+# Messages: one function to write the fields, one to read them.
+
+
+def _record_fields(record: Record) -> list[Any]:
+    host, port = record.address
+    return [
+        bytes.fromhex(record.id),
+        record.name,
+        _pack_host(host),
+        port,
+        STRENGTH[record.status],
+        record.generation,
+        record.nonce,
+        record.incarnation,
+        [bytes.fromhex(accuser) for accuser in record.accusers],
+    ]
+
+
+def _read_record(fields: Fields) -> Record:
+    peer, name, host, port, status, generation, nonce, incarnation, accusers = fields[:9]
+    named = tuple(_id(accuser) for accuser in _items(accusers, limits.ACCUSERS_LIMIT))
+    if any(one >= other for one, other in pairwise(named)):
+        raise malformed("the accusers are not in order")
+    status = PRECEDENCE[_number(status, len(PRECEDENCE))]
+    if named and status is not Status.SUSPECT:
+        raise malformed("only a suspect has accusers")
+    return Record(
+        id=_id(peer),
+        name=_word(name),
+        address=_address(host, port),
+        status=status,
+        generation=_number(generation, limits.GENERATION_LIMIT, 1),
+        nonce=_number(nonce, limits.NONCE_LIMIT),
+        incarnation=_number(incarnation, limits.INCARNATION_LIMIT),
+        accusers=named,
+    )
+
+
+def _line_fields(line: Line) -> list[Any]:
+    return [bytes.fromhex(line.id), *line[1:]]
+
+
+def _read_line(value: Any) -> Line:
+    peer, generation, strength, collected, version = _items(value, 5)
+    return Line(
+        _id(peer),
+        _number(generation, limits.GENERATION_LIMIT),
+        _number(strength, STRENGTH_LIMIT),
+        _number(collected, limits.VERSION_LIMIT),
+        _number(version, limits.VERSION_LIMIT),
+    )
+
+
+def _read_lines(value: Any) -> tuple[Line, ...]:
+    return tuple(_read_line(line) for line in _items(value, limits.MEMBERS_LIMIT))
+
+
+def _read_write(value: Any) -> Write:
+    key, version, content = _items(value, 3)
+    if type(key) is not str or not is_key(key):
+        raise malformed("a catalogue key is not a printable word within its limit")
+    if content is not None and (type(content) is not bytes or len(content) > limits.VALUE_LIMIT):
+        raise malformed("a catalogue value is no bytes within their limit")
+    return Write(key, _number(version, limits.VERSION_LIMIT, 1), content)
+
+
+def is_key(key: str) -> bool:
+    """Whether the text can be the key of a catalogue entry."""
+    return bool(key) and key.isprintable() and len(key.encode()) <= limits.KEY_LIMIT
+
+
+def _read_delta(fields: Fields) -> Delta:
+    owner, generation, nonce, collected, since, until, written = fields[:7]
+    writes = tuple(_read_write(write) for write in _items(written, limits.KEYS_LIMIT))
+    delta = Delta(
+        _id(owner),
+        _number(generation, limits.GENERATION_LIMIT, 1),
+        _number(nonce, limits.NONCE_LIMIT),
+        _number(collected, limits.VERSION_LIMIT),
+        _number(since, limits.VERSION_LIMIT),
+        _number(until, limits.VERSION_LIMIT),
+        writes,
+    )
+    versions = [delta.since, *(write.version for write in writes), delta.until + 1]
+    if any(one >= other for one, other in pairwise(versions)):
+        raise malformed("the versions of a delta do not rise")
+    return delta
+
+
+def _read_ping_request(fields: Fields) -> PingRequest:
+    sequence, target, host, port = fields[:4]
+    return PingRequest(_sequence(sequence), _id(target), _address(host, port))
+
+
+def _sequence(value: Any) -> int:
+    return _number(value, limits.SEQUENCE_LIMIT)
+
+
+def _read_digest(fields: Fields) -> Digest:
+    complete, live, lines = fields[:3]
+    if type(complete) is not bool:
+        raise malformed("a digest does not say whether it is complete")
+    return Digest(complete, _number(live, limits.GENERATION_LIMIT), _read_lines(lines))
+
+
+CODES: dict[type[Message], int] = {
+    kind: code
+    for code, kind in enumerate((Ping, Ack, PingRequest, Nack, Claim, Head, Digest, Wants, Delta, More), start=1)
+}
+"""On the wire for ever: add at the end, never reuse."""
+
+_WRITERS: dict[type[Message], Callable[[Any], list[Any]]] = {
+    Ping: lambda ping: [ping.sequence, bytes.fromhex(ping.target)],
+    Ack: list,
+    PingRequest: lambda asked: [
+        asked.sequence,
+        bytes.fromhex(asked.target),
+        _pack_host(asked.address[0]),
+        asked.address[1],
+    ],
+    Nack: list,
+    Claim: lambda claim: _record_fields(claim.record),
+    Head: lambda head: [bytes.fromhex(head.owner), *head[1:]],
+    Digest: lambda digest: [digest.complete, digest.live, [_line_fields(line) for line in digest.lines]],
+    Wants: lambda wants: [[_line_fields(line) for line in wants.lines]],
+    Delta: lambda delta: [bytes.fromhex(delta.owner), *delta[1:]],
+    More: list,
+}
+
+_READERS: dict[int, Callable[[Fields], Message]] = {
+    CODES[Ping]: lambda fields: Ping(_sequence(fields[0]), _id(fields[1])),
+    CODES[Ack]: lambda fields: Ack(_sequence(fields[0]), _number(fields[1], 2**64)),
+    CODES[PingRequest]: _read_ping_request,
+    CODES[Nack]: lambda fields: Nack(_sequence(fields[0])),
+    CODES[Claim]: lambda fields: Claim(_read_record(fields)),
+    CODES[Head]: lambda fields: Head(
+        _id(fields[0]), _number(fields[1], limits.GENERATION_LIMIT, 1), _number(fields[2], limits.VERSION_LIMIT)
+    ),
+    CODES[Digest]: _read_digest,
+    CODES[Wants]: lambda fields: Wants(_read_lines(fields[0])),
+    CODES[Delta]: _read_delta,
+    CODES[More]: lambda fields: More(),
+}
+
+
+def encode(message: Message) -> bytes:
+    """Write one message."""
+    kind = type(message)
+    packed: bytes = msgpack.packb([CODES[kind], *_WRITERS[kind](message)])
+    return packed
+
+
+def encode_body(source: str, generation: int, nonce: int, parts: Sequence[bytes]) -> bytes:
+    """Write a packet's body around messages that are written already."""
+    packer = msgpack.Packer()
+    head = (
+        packer.pack_array_header(4),
+        packer.pack(bytes.fromhex(source)),
+        packer.pack(generation),
+        packer.pack(nonce),
+        packer.pack_array_header(len(parts)),
+    )
+    return b"".join((*head, *parts))
+
+
+def decode_body(body: bytes) -> Packet:
+    """Read a packet's body. Raises `PacketError`, and nothing else, whatever the bytes."""
+    try:
+        value = msgpack.unpackb(
+            body, raw=False, strict_map_key=True, max_map_len=0, max_ext_len=0, max_array_len=limits.MESSAGES_LIMIT
+        )
+        source, generation, nonce, messages = _items(value, 4)
+        return Packet(
+            _id(source),
+            _number(generation, limits.GENERATION_LIMIT, 1),
+            _number(nonce, limits.NONCE_LIMIT),
+            tuple(_read_messages(_items(messages, limits.MESSAGES_LIMIT))),
+        )
+    except PacketError:
+        raise
+    # The last four are what fields that are too few, and msgpack on hostile bytes, may raise.
+    except (msgpack.UnpackException, ValueError, TypeError, IndexError, RecursionError) as error:
+        raise malformed(f"it cannot be read ({type(error).__name__})") from error
+
+
+def _read_messages(values: list[Any]) -> list[Message]:
+    messages = []
+    for value in values:
+        fields = _items(value, limits.MESSAGES_LIMIT)
+        reader = _READERS.get(_number(fields[0], 2**16))
+        if reader is not None:
+            messages.append(reader(fields[1:]))
+    return messages

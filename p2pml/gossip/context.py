@@ -1,0 +1,141 @@
+"""What the parts of one node share: its identity, its tables, and three verbs: send, set a timer, notify."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeAlias
+
+from . import limits
+from .broadcast import Broadcasts, transmit_limit
+from .catalogue import Catalogue
+from .effects import Change, Effect, EntryChanged, Notify, SendDatagram, SetTimer
+from .health import Health
+from .members import Members
+from .messages import Claim, Head, Message
+from .records import Address, Me, Record, Status
+from .settings import Settings
+from .wire import OVERHEAD, Wire
+
+Action: TypeAlias = Callable[[], object]
+
+ROOM = limits.PACKET_LIMIT - OVERHEAD
+"""Bytes that a datagram has for messages."""
+
+
+class Context:
+    """One node's state, and the effects of the event that is being handled."""
+
+    def __init__(self, me: Me, settings: Settings, rng: random.Random, wire: Wire) -> None:
+        """Know this node alone."""
+        self.me = me
+        self.settings = settings
+        self.rng = rng
+        self.wire = wire
+        self.now = 0.0
+        self.resumed_at = 0.0
+        self.silent = False
+        self.state = 0
+        self.effects: list[Effect] = []
+        self.counters: Counter[str] = Counter()
+        self.health = Health(settings.health_cap)
+        self.members = Members(rng, settings.max_members)
+        self.catalogue = Catalogue()
+        self.broadcasts = Broadcasts()
+        self._timers: dict[int, tuple[float, Action]] = {}
+        self._token = 0
+        self.own = Record(me.id, me.name, me.address, Status.ALIVE, me.generation, me.nonce, 0)
+        self.members.put(self.own, 0.0)
+        self.state ^= self.mark(me.id)
+
+    # What is so about this node.
+
+    def claim(self, record: Record) -> None:
+        """Say something new about ourselves, and spread it."""
+        self.state ^= self.mark(record.id)
+        self.own = record
+        self.me = replace(self.me, generation=record.generation)
+        self.members.put(record, self.now)
+        self.state ^= self.mark(record.id)
+        self.spread(record)
+
+    def spread(self, record: Record) -> None:
+        """Queue a claim as news."""
+        self.broadcasts.put(("claim", record.id), self.wire.encode(Claim(record)))
+
+    def mark(self, peer: str) -> int:
+        """Hash one member's part of the state: of those that take part, the claim and the catalogue's version."""
+        record = self.members.get(peer)
+        if record is None or not record.live:
+            return 0
+        return record.mark ^ self.catalogue.mark(peer, record.epoch)
+
+    def spread_head(self, record: Record) -> None:
+        """Queue the version of a member's catalogue as news."""
+        version = self.catalogue.known(record.id, record.epoch)[1]
+        if version:
+            head = Head(record.id, record.generation, version)
+            self.broadcasts.put(("head", record.id), self.wire.encode(head))
+
+    def forget_entries(self, owner: str) -> None:
+        """Drop the catalogue entries of a member, and tell so."""
+        for key in self.catalogue.forget(owner):
+            self.notify(EntryChanged(owner, key, None))
+
+    # The three verbs.
+
+    def send(self, to: Address, *messages: Message, news: bool = True) -> None:
+        """Send messages that fit into one datagram, with as much news as fits beside them."""
+        self.send_parts(to, [self.wire.encode(message) for message in messages], news=news)
+
+    def send_to(self, record: Record, *messages: Message) -> None:
+        """Send messages to a member; a suspect is always told first that it is one (Lifeguard §4.3)."""
+        told = (Claim(record),) if record.status is Status.SUSPECT else ()
+        self.send(self.members.address(record), *told, *messages)
+
+    def answer(self, sender: str, source: Address, *messages: Message) -> None:
+        """Send messages back to where a member was just heard from."""
+        record = self.members.get(sender)
+        told = (Claim(record),) if record is not None and record.status is Status.SUSPECT else ()
+        self.send(source, *told, *messages)
+
+    def send_parts(self, to: Address, parts: list[bytes], *, news: bool = True) -> None:
+        """Send encoded messages that fit into one datagram, with as much news as fits beside them."""
+        if news and len(self.broadcasts):
+            room = ROOM - sum(map(len, parts))
+            limit = transmit_limit(self.settings.retransmit, self.members.live)
+            parts = parts + self.broadcasts.take(room, limit)
+        if parts:
+            data = self.wire.seal(self.me, parts)
+            self.counters["datagrams_sent"] += 1
+            self.counters["bytes_sent"] += len(data)
+            self.effects.append(SendDatagram(to, data))
+
+    def timer(self, delay: float, action: Action) -> int:
+        """Do something later; the token can cancel it."""
+        self._token += 1
+        at = self.now + max(0.0, delay)
+        self._timers[self._token] = (at, action)
+        self.effects.append(SetTimer(at, self._token))
+        return self._token
+
+    def cancel(self, token: int) -> None:
+        """Let a timer come to nothing: when it fires it is stale."""
+        self._timers.pop(token, None)
+
+    def due(self, token: int) -> float | None:
+        """When a timer was to fire; `None` if it is stale."""
+        timer = self._timers.get(token)
+        return None if timer is None else timer[0]
+
+    def fire(self, token: int) -> None:
+        """Do what a timer was set for, unless it is stale."""
+        timer = self._timers.pop(token, None)
+        if timer is not None:
+            timer[1]()
+
+    def notify(self, change: Change) -> None:
+        """Tell the daemon."""
+        self.effects.append(Notify(change))

@@ -1,0 +1,30 @@
+"""Rounds of gossip: while there is news, a few random members are told at every interval."""
+
+from __future__ import annotations
+
+from .context import Context
+
+
+class Gossip:
+    """When to tell the news. The first round comes at once, the next ones at the interval."""
+
+    def __init__(self, context: Context) -> None:
+        """Have nothing to tell."""
+        self._context = context
+        self._armed = False
+        self._last = -context.settings.gossip_interval
+
+    def wake(self) -> None:
+        """Arrange a round if there is news and somebody to tell."""
+        context = self._context
+        if self._armed or not len(context.broadcasts) or context.members.live < 2:
+            return
+        self._armed = True
+        context.timer(self._last + context.settings.gossip_interval - context.now, self._round)
+
+    def _round(self) -> None:
+        context = self._context
+        self._armed = False
+        self._last = context.now
+        for member in context.members.sample(context.settings.gossip_fanout, context.me.id):
+            context.send_to(member)

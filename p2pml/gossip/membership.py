@@ -1,0 +1,198 @@
+"""What a claim does when it is heard: the table, suspicion, refutation, and this node's right to its identity.
+
+    heard of another member          stronger than the table → stored, told, spread; else nothing
+        … suspect                    a deadline runs, and this node probes it at once
+        … alive, dead, left          ends the suspicion
+    heard of this node, this run     suspect, dead, left, or a later incarnation → a still later one of our own
+    … of its generation, other nonce the higher nonce keeps the identity: we stop, or tell the other
+    … of a later generation          we take a later one; the second time another process is alive: we stop
+
+Only this node raises its own incarnation and generation, and it never says of itself that it is dead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from . import limits
+from .context import Context
+from .effects import GenerationRaised, IdentityConflict, MemberChanged
+from .messages import Claim
+from .records import Address, Record, Status, is_unspecified, merge
+from .suspicion import Suspicions
+
+
+class Membership:
+    """The rules by which claims change what is believed."""
+
+    def __init__(self, context: Context, doubt: Callable[[str], None]) -> None:
+        """Believe in this node alone. `doubt` probes a member at once."""
+        self._context = context
+        self._doubt = doubt
+        self.suspicions = Suspicions(context, self.declare_dead, doubt)
+        self.highest_generation = context.me.generation
+        self._yielded = False
+        self._noticed: dict[str, tuple[int, float]] = {}
+
+    def hear(self, claim: Record, source: Address | None, sender: str, *, spread: bool = True) -> None:
+        """Take a claim that came from `sender`, who can be answered at `source` (`None`: it cannot)."""
+        if claim.id == self._context.me.id:
+            self._hear_of_me(claim, source)
+            return
+        if claim.id == sender and source is not None and is_unspecified(claim.address):
+            claim = replace(claim, address=source)
+        known = self._context.members.get(claim.id)
+        merged = claim if known is None else merge(known, claim)
+        if merged != known:
+            self._adopt(known, merged, spread=spread)
+
+    def accuse(self, peer: str) -> None:
+        """Add this node to the accusers of a member whose probe failed, and tell the member first."""
+        context = self._context
+        known = context.members.get(peer)
+        if known is None or not known.live:
+            return
+        if context.members.unobserve(known):
+            context.notify(MemberChanged(context.members.view(known), known.status))
+        accusers = tuple(sorted({*known.accusers, context.me.id})[: limits.ACCUSERS_LIMIT])
+        suspect = replace(known, status=Status.SUSPECT, accusers=accusers)
+        if suspect != known:
+            self._adopt(known, suspect)
+        context.send_to(suspect)
+
+    def declare_dead(self, peer: str) -> None:
+        """Pass the verdict on a suspect."""
+        known = self._context.members.get(peer)
+        assert known is not None
+        assert known.status is Status.SUSPECT
+        self._adopt(known, replace(known, status=Status.DEAD, accusers=()))
+
+    def leave(self) -> None:
+        """Tell the others that this node goes, and fall silent."""
+        context = self._context
+        context.claim(replace(context.own, status=Status.LEFT))
+        for member in context.members.sample(limits.LEAVE_BURST, context.me.id):
+            context.send_to(member, Claim(context.own))
+        context.silent = True
+
+    def forget(self, peer: str) -> None:
+        """Drop a member that went long ago, or to make room."""
+        self._context.members.forget(peer)
+        self._context.broadcasts.drop(("claim", peer))
+        self._context.broadcasts.drop(("head", peer))
+        self._noticed.pop(peer, None)
+        self._context.forget_entries(peer)
+
+    # Word straight from a member.
+
+    def observe(self, record: Record, source: Address) -> None:
+        """Note where a member was heard from."""
+        context = self._context
+        if context.members.observe(record, source):
+            context.notify(MemberChanged(context.members.view(record), record.status))
+
+    def notice(self, record: Record, source: Address) -> None:
+        """Tell who speaks that it is dead here, or has a later run; once per incarnation and probe interval."""
+        context = self._context
+        incarnation, at = self._noticed.get(record.id, (-1, 0.0))
+        if incarnation == record.incarnation and context.now < at + context.settings.probe_interval:
+            return
+        self._noticed.pop(record.id, None)
+        self._noticed[record.id] = (record.incarnation, context.now)
+        if len(self._noticed) > limits.NOTICES_LIMIT:
+            del self._noticed[next(iter(self._noticed))]
+        context.send(source, Claim(record))
+
+    # Other members.
+
+    def _adopt(self, known: Record | None, record: Record, *, spread: bool = True) -> None:
+        """Replace a claim by a stronger one, and do what follows from it."""
+        context = self._context
+        before = None if known is None else context.members.view(known)
+        context.state ^= context.mark(record.id)
+        if known is None:
+            self._make_room()
+        stored = context.members.put(record, context.now)
+        context.state ^= context.mark(record.id)
+        if not stored:
+            context.counters["members_refused"] += 1
+            return
+        if spread:
+            context.spread(record)
+        after = context.members.view(record)
+        if before is None or replace(before, incarnation=after.incarnation) != after:
+            context.notify(MemberChanged(after, None if before is None else before.status))
+        if record.status is not Status.SUSPECT:
+            self.suspicions.close(record.id)
+            return
+        if known is not None and (known.epoch, known.incarnation) != (record.epoch, record.incarnation):
+            self.suspicions.close(record.id)
+        self.suspicions.update(record)
+        if context.me.id not in record.accusers and len(record.accusers) < limits.ACCUSERS_LIMIT:
+            self._doubt(record.id)
+
+    def _make_room(self) -> None:
+        """Forget who is longest gone, if the table is full."""
+        members = self._context.members
+        gone = members.longest_gone()
+        if gone is not None and len(members) >= self._context.settings.max_members:
+            self.forget(gone)
+
+    # This node.
+
+    def _hear_of_me(self, claim: Record, source: Address | None) -> None:
+        """Defend what this node says of itself."""
+        context = self._context
+        own = context.own
+        self.highest_generation = max(self.highest_generation, claim.generation)
+        if claim.generation > own.generation:
+            self._hear_of_later_run(claim)
+        elif claim.generation == own.generation and claim.nonce > own.nonce:
+            self._stop(claim)
+        elif claim.epoch == own.epoch and claim.rank > own.rank:
+            self._refute(claim)
+        elif claim.epoch == own.epoch and claim.status is Status.ALIVE:
+            return
+        # Whoever says so has not heard the last word, or is the other process under this identity.
+        if source is not None and not context.silent:
+            context.send(source, Claim(context.own))
+
+    def _refute(self, claim: Record) -> None:
+        """Raise our incarnation above a claim."""
+        context = self._context
+        context.health.worse()
+        if claim.incarnation + 1 < limits.INCARNATION_LIMIT:
+            context.claim(replace(context.own, incarnation=claim.incarnation + 1))
+        else:
+            self._raise_generation(claim.generation)
+
+    def _hear_of_later_run(self, claim: Record) -> None:
+        """Take a later generation than one that is claimed of us, unless another process may live under it.
+
+        What is remembered of the gone only says that an old disk was restored. A live claim says so too where
+        the last run has just crashed, but only once: two processes would outdo each other for ever.
+        """
+        if (claim.live and self._yielded) or claim.generation + 1 >= limits.GENERATION_LIMIT:
+            self._stop(claim)
+            return
+        self._yielded |= claim.live
+        self._raise_generation(claim.generation)
+
+    def _raise_generation(self, above: int) -> None:
+        """Begin a later run: the daemon must persist it before anybody hears of it."""
+        context = self._context
+        generation = above + 1
+        self.highest_generation = max(self.highest_generation, generation)
+        context.notify(GenerationRaised(generation))
+        own = replace(context.own, generation=generation, incarnation=0)
+        context.state ^= context.mark(own.id)
+        context.catalogue.restart(own.id, own.epoch)
+        context.state ^= context.mark(own.id)
+        context.claim(own)
+        context.spread_head(context.own)
+
+    def _stop(self, claim: Record) -> None:
+        """Give the identity up to the other process that has it."""
+        self._context.silent = True
+        self._context.notify(IdentityConflict(claim.id, claim.address))

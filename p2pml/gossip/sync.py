@@ -1,0 +1,275 @@
+"""Comparing tables: digests say what is known, and what the other lacks comes back (Scuttlebutt §3).
+
+A digest lists members with the strongest claim and the catalogue version known of each. Whoever gets it sends
+claims and deltas for the lines in which it knows more, those never seen first and then the deepest, and asks
+for the lines in which it knows less. Datagrams carry as much as fits; where that is not all, the other is
+told to come by stream, which has room for everything. Nothing of the dead is in a digest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from . import limits
+from .context import ROOM, Context
+from .effects import AnswerStream, EntryChanged, OpenStream
+from .messages import Claim, Delta, Digest, Head, Line, Message, More, Wants
+from .records import Address, Record
+
+LINE_LEAST = 1 + 18 + 4
+"""Bytes of an encoded digest line, at least."""
+
+DIGEST_OVERHEAD = 1 + 1 + 1 + 9 + 5
+"""Bytes of an encoded digest beside its lines, at most."""
+
+MORE_SIZE = 2
+"""Bytes of an encoded `More`."""
+
+PART_LEAST = 64
+"""Bytes below which there is no point in looking for a claim or a delta that still fits."""
+
+DIFFERING_LIMIT = 16
+"""Members remembered as differing between two syncs; one of them is compared with."""
+
+
+class Gap(NamedTuple):
+    """A member of whom somebody else knows less: how far they know it."""
+
+    line: Line
+    record: Record
+    depth: int
+
+
+class Sync:
+    """One node's side of all comparisons."""
+
+    def __init__(self, context: Context) -> None:
+        """Compare with nobody yet."""
+        self._context = context
+        self._differing: dict[str, None] = {}
+        self._pulled: dict[str, tuple[int, int, float]] = {}
+        self._streams: dict[int, Address] = {}
+        self._stream = 0
+
+    # Asking.
+
+    def tick(self) -> None:
+        """Compare with a member that was seen to differ, if there is any."""
+        context = self._context
+        differing = [record for peer in self._differing if (record := context.members.get(peer)) and record.live]
+        self._differing.clear()
+        if differing:
+            context.send_to(context.rng.choice(differing), self.digest(ROOM))
+
+    def on_state(self, peer: str, state: int) -> None:
+        """Note whether a member's tables are as ours."""
+        if state == self._context.state:
+            self._differing.pop(peer, None)
+        elif len(self._differing) < DIFFERING_LIMIT:
+            self._differing[peer] = None
+
+    def greet(self, address: Address, *messages: Message) -> None:
+        """Introduce this node to whoever lives at an address, and ask what it knows."""
+        context = self._context
+        own = Claim(context.own)
+        room = ROOM - sum(len(context.wire.encode(message)) for message in (*messages, own))
+        context.send(address, *messages, own, self.digest(room), news=False)
+
+    def digest(self, room: int) -> Digest:
+        """Say what is known of all live members, or of as many as fit, chosen at random."""
+        context = self._context
+        room -= DIGEST_OVERHEAD
+        live = context.members.live
+        if live * LINE_LEAST <= room:
+            chosen = [record for record in context.members if record.live]
+        else:
+            chosen = context.members.sample(room // LINE_LEAST)
+        lines = _fitting((self._line(record) for record in chosen), room)
+        return Digest(len(lines) == live, live, lines)
+
+    def ask(self, peer: str, source: Address) -> None:
+        """Ask for all that somebody knows about a member, such as itself."""
+        record = self._context.members.get(peer)
+        self._context.send(source, Wants((_nothing(peer) if record is None else self._line(record),)))
+
+    # Answering.
+
+    def on_digest(self, digest: Digest, source: Address) -> None:
+        """Send what the other lacks, and ask for what we lack."""
+        for parts in self.answer(digest, ROOM):
+            if parts:
+                self._context.send_parts(source, parts)
+
+    def on_wants(self, wants: Wants, source: Address) -> None:
+        """Send what the other lacks, if it is still so."""
+        parts = self._pack(self._gaps(wants.lines), ROOM)
+        if parts:
+            self._context.send_parts(source, parts)
+
+    def answer(self, digest: Digest, room: int) -> tuple[list[bytes], list[bytes]]:
+        """Write the request for what we lack and the answer to what they lack; each fits into `room`."""
+        context = self._context
+        lines = list(digest.lines)
+        listed = {line.id for line in lines}
+        if digest.complete:
+            lines += [_nothing(record.id) for record in context.members if record.live and record.id not in listed]
+        elif context.me.id not in listed:
+            lines.append(_nothing(context.me.id))
+        lacking = _fitting(self._lacking(digest.lines), room - DIGEST_OVERHEAD)
+        wants = [context.wire.encode(Wants(lacking))] if lacking else []
+        parts = self._pack(self._gaps(lines), room, more=not digest.complete and context.members.live > digest.live)
+        return wants, parts
+
+    def _lacking(self, lines: Iterable[Line]) -> Iterable[Line]:
+        """Find the lines in which they know more."""
+        for theirs in lines:
+            record = self._context.members.get(theirs.id)
+            ours = _nothing(theirs.id) if record is None else self._line(record)
+            newer = (theirs.generation, theirs.strength) > (ours.generation, ours.strength)
+            if newer or (theirs.generation == ours.generation and theirs.version > ours.version):
+                yield ours
+
+    def _gaps(self, lines: Iterable[Line]) -> list[Gap]:
+        """Find the lines in which they know less: never seen first, then the deepest."""
+        gaps = []
+        for theirs in lines:
+            record = self._context.members.get(theirs.id)
+            if record is None:
+                continue
+            ours = self._line(record)
+            depth = ours.version - (theirs.version if theirs.generation == ours.generation else 0)
+            older = (theirs.generation, theirs.strength) < (ours.generation, ours.strength)
+            if older or (theirs.generation == ours.generation and depth > 0):
+                gaps.append(Gap(theirs, record, depth))
+        gaps.sort(key=lambda gap: (gap.line.generation > 0, -gap.depth))
+        return gaps
+
+    def _pack(self, gaps: list[Gap], room: int, *, more: bool = False) -> list[bytes]:
+        """Write claims and deltas for as many gaps as fit, and say so if there are more."""
+        context = self._context
+        parts: list[bytes] = []
+        room -= MORE_SIZE
+        for line, record, depth in gaps:
+            if room < PART_LEAST:
+                more = True
+                break
+            if (line.generation, line.strength) < (record.generation, record.strength):
+                part = context.wire.encode(Claim(record))
+                more |= len(part) > room
+                if len(part) > room:
+                    break
+                parts.append(part)
+                room -= len(part)
+            if depth > 0:
+                known = (line.collected, line.version) if line.generation == record.generation else (0, 0)
+                delta, whole = context.catalogue.delta(record.id, record.epoch, known, room)
+                more |= not whole
+                if delta is not None:
+                    part = context.wire.encode(delta)
+                    parts.append(part)
+                    room -= len(part)
+        return [*parts, context.wire.encode(More())] if more else parts
+
+    def _line(self, record: Record) -> Line:
+        known = self._context.catalogue.known(record.id, record.epoch)
+        return Line(record.id, record.generation, record.strength, *known)
+
+    # News of the catalogue.
+
+    def on_head(self, head: Head, source: Address) -> None:
+        """Ask for the writes that we lack, unless that was just done."""
+        context = self._context
+        record = context.members.get(head.owner)
+        ours = _nothing(head.owner) if record is None else self._line(record)
+        if (head.generation, head.version) <= (ours.generation, ours.version) or head.owner == context.me.id:
+            return
+        asked = (head.generation, head.version)
+        generation, version, at = self._pulled.get(head.owner, (0, 0, 0.0))
+        if (generation, version) >= asked and context.now < at + context.settings.probe_timeout:
+            return
+        self._pulled.pop(head.owner, None)
+        self._pulled[head.owner] = (*asked, context.now)
+        if len(self._pulled) > limits.MEMBERS_LIMIT:
+            del self._pulled[next(iter(self._pulled))]
+        context.send(source, Wants((ours,)))
+
+    def on_delta(self, delta: Delta, *, spread: bool) -> bool:
+        """Take writes that continue what is known; say whether they brought anything."""
+        context = self._context
+        record = context.members.get(delta.owner)
+        if record is None or record.epoch != (delta.generation, delta.nonce) or delta.owner == context.me.id:
+            context.counters["deltas_ignored"] += 1
+            return False
+        context.state ^= context.mark(delta.owner)
+        changes = context.catalogue.apply(delta)
+        context.state ^= context.mark(delta.owner)
+        if changes is None:
+            return False
+        for key, value in changes.items():
+            context.notify(EntryChanged(delta.owner, key, value))
+        if spread:
+            context.spread_head(record)
+        return True
+
+    # Streams.
+
+    def open_stream(self, address: Address, parts: list[bytes] | None = None) -> None:
+        """Ask a member by stream for all that we lack, or send it what it lacks."""
+        context = self._context
+        if len(self._streams) >= limits.STREAMS_LIMIT or (parts is None and address in self._streams.values()):
+            context.counters["streams_refused"] += 1
+            return
+        if parts is None:
+            parts = [
+                context.wire.encode(Claim(context.own)),
+                context.wire.encode(self.digest(limits.STREAM_LIMIT // 2)),
+            ]
+        self._stream += 1
+        self._streams[self._stream] = address
+        data = context.wire.seal(context.me, parts)
+        context.counters["streams_opened"] += 1
+        context.effects.append(OpenStream(address, data, self._stream))
+
+    def close_stream(self, token: int) -> Address | None:
+        """Note that a stream has ended; say where it went, `None` if it is not ours."""
+        return self._streams.pop(token, None)
+
+    def answer_stream(self, token: int, digests: list[Digest]) -> None:
+        """Answer a request: with all that the other lacks, if it said what it knows."""
+        context = self._context
+        parts: list[bytes] = []
+        for digest in digests[:1]:
+            wants, parts = self.answer(digest, limits.STREAM_LIMIT // 2)
+            parts = [*wants, *parts]
+        context.effects.append(AnswerStream(token, context.wire.seal(context.me, parts)))
+
+    def push(self, wants: Wants, address: Address) -> None:
+        """Send what an answer asked for: in a datagram if it fits, else by stream."""
+        gaps = self._gaps(wants.lines)
+        parts = self._pack(gaps, limits.STREAM_LIMIT // 2)
+        if sum(map(len, parts)) <= ROOM:
+            self._context.send_parts(address, parts)
+        else:
+            self.open_stream(address, parts)
+
+
+def _nothing(peer: str) -> Line:
+    """Stand for a member of whom nothing is known."""
+    return Line(peer, 0, 0, 0, 0)
+
+
+def _fitting(lines: Iterable[Line], room: int) -> tuple[Line, ...]:
+    """Take lines as long as they fit into `room` bytes."""
+    taken = []
+    for line in lines:
+        room -= 1 + 18 + sum(_number_size(number) for number in line[1:])
+        if room < 0:
+            break
+        taken.append(line)
+    return tuple(taken)
+
+
+def _number_size(number: int) -> int:
+    """Bytes of an encoded number."""
+    return next((size for size, limit in ((1, 1 << 7), (2, 1 << 8), (3, 1 << 16), (5, 1 << 32)) if number < limit), 9)

@@ -1,0 +1,54 @@
+"""The envelope of every packet: protocol version and cluster. Sealed and opened here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+
+from . import codec
+from .codec import PacketError
+from .messages import Message, Packet
+from .records import Me
+
+PROTOCOL = 1
+"""The first byte of every packet. To bump it:
+
+1. Try not to: a new message, or a field at the end of one, is ignored by older peers (`codec`).
+2. Otherwise read both numbers and write the older one, for one release; a test keeps a stored packet of each.
+3. In the release after it write the newer one, and in the next drop the older reader and say so in CHANGELOG.
+"""
+
+TAG_SIZE = 8
+"""Bytes that name the cluster. A keyed authentication code may take their place: only `Wire` knows of them."""
+
+OVERHEAD = 1 + TAG_SIZE + 1 + 18 + 9 + 9 + 3
+"""Bytes of a sealed packet beside its messages, at most: the envelope, and the body's head."""
+
+
+class Wire:
+    """One cluster's way to put messages into packets."""
+
+    def __init__(self, cluster: str) -> None:
+        """Speak for the cluster of this name."""
+        tag = blake2b(cluster.encode(), digest_size=TAG_SIZE, person=b"p2pml-cluster").digest()
+        self._envelope = bytes([PROTOCOL]) + tag
+
+    def encode(self, message: Message) -> bytes:
+        """Write one message, to be sealed with others."""
+        return codec.encode(message)
+
+    def seal(self, me: Me, parts: Sequence[bytes]) -> bytes:
+        """Make a packet of messages that are written already."""
+        return self._envelope + codec.encode_body(me.id, me.generation, me.nonce, parts)
+
+    def open(self, data: bytes, limit: int) -> Packet:
+        """Read a packet of at most `limit` bytes. Raises `PacketError`, and nothing else."""
+        if len(data) > limit:
+            raise PacketError("oversize", f"it has {len(data)} bytes, the limit is {limit}")
+        if len(data) <= len(self._envelope):
+            raise codec.malformed("it is too short to be one")
+        if data[0] != PROTOCOL:
+            raise PacketError("version", f"it is of protocol {data[0]}, this peer speaks {PROTOCOL}")
+        if not data.startswith(self._envelope):
+            raise PacketError("cluster", "it belongs to another cluster")
+        return codec.decode_body(data[len(self._envelope) :])

@@ -1,0 +1,268 @@
+"""Hosts that run the protocol object of the daemon, in virtual time on a network in memory.
+
+Everything is drawn from one seed, and everything that happens goes into the hash of the trace: two runs of one
+seed are equal byte for byte.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+from p2pml.gossip import (
+    Address,
+    AnswerStream,
+    Change,
+    DatagramReceived,
+    Effect,
+    Event,
+    GenerationRaised,
+    IdentityConflict,
+    Leave,
+    Me,
+    Node,
+    Notify,
+    OpenStream,
+    SendDatagram,
+    SetEntry,
+    SetTimer,
+    Settings,
+    Start,
+    Status,
+    StreamAnswered,
+    StreamFailed,
+    StreamReceived,
+    TimerFired,
+)
+
+from .clock import Clock
+from .network import Conditions, Network
+
+PORT = 7946
+
+
+@dataclass
+class Disk:
+    """What a host keeps when it crashes."""
+
+    generation: int = 0
+
+
+class Host:
+    """A machine with an identity, an address and, while it is up, a node."""
+
+    def __init__(self, cluster: Cluster, index: int) -> None:
+        """Be down, with an empty disk."""
+        self._cluster = cluster
+        self.index = index
+        self.id = blake2b(f"{cluster.seed}/{index}".encode(), digest_size=16).hexdigest()
+        self.name = f"host-{index}"
+        self.address: Address = (f"10.{index >> 16}.{index >> 8 & 255}.{index & 255}", PORT)
+        self.disk = Disk()
+        self.node: Node | None = None
+        self.changes: list[tuple[float, Change]] = []
+        self._waiting: list[Event] | None = None
+        self._answers: dict[int, Callable[[bytes], None]] = {}
+        self._requests = 0
+
+    @property
+    def running(self) -> Node:
+        """The node of a host that is up."""
+        assert self.node is not None, f"{self.name} is down"
+        return self.node
+
+    # Life.
+
+    def boot(self, seeds: Iterable[Address]) -> None:
+        """Start a new run: with the next generation, and a fresh nonce."""
+        heard = 0 if self.node is None else self.node.highest_generation_heard_of_me()
+        self.disk.generation = max(self.disk.generation, heard) + 1
+        rng = random.Random(f"{self._cluster.seed}/{self.index}/{self.disk.generation}")  # noqa: S311 - a simulation
+        nonce = rng.getrandbits(64)
+        me = Me(self.id, self.name, self._cluster.name, self.address, self.disk.generation, nonce)
+        self.node = Node(me, self._cluster.settings, rng)
+        self._waiting = None
+        self._cluster.network.bind(self.address, self)
+        self.take(Start(tuple(seeds)))
+
+    def crash(self) -> None:
+        """Stop at once: nothing is told, and what is on its way arrives nowhere."""
+        self.node = None
+        self._answers.clear()
+        self._cluster.network.unbind(self.address)
+
+    def pause(self) -> None:
+        """Stand still, timers and all; what arrives waits."""
+        self._waiting = []
+
+    def resume(self) -> None:
+        """Go on: the sockets are drained first, then the timers fire that came due meanwhile."""
+        waiting, self._waiting = self._waiting or [], None
+        for event in sorted(waiting, key=lambda event: isinstance(event, TimerFired)):
+            self.take(event)
+
+    # The driver of the node.
+
+    def take(self, event: Event) -> None:
+        """Give an event to the node, and do what it asks for."""
+        if self.node is None:
+            return
+        if self._waiting is not None:
+            self._waiting.append(event)
+            return
+        effects = self.node.handle(event, self._cluster.clock.now)
+        self._cluster.record(self, event, effects)
+        for effect in effects:
+            self._do(effect)
+
+    def datagram(self, source: Address, data: bytes) -> None:
+        """Receive a datagram."""
+        self.take(DatagramReceived(source, data))
+
+    def stream(self, source: Address, data: bytes, answer: Callable[[bytes], None]) -> None:
+        """Receive a request by stream."""
+        self._requests += 1
+        self._answers[self._requests] = answer
+        self.take(StreamReceived(source, data, self._requests))
+
+    def _do(self, effect: Effect) -> None:
+        cluster, node = self._cluster, self.node
+        match effect:
+            case SendDatagram(to, data):
+                cluster.network.send(self.address, to, data)
+            case SetTimer(at, token):
+                cluster.clock.at(at, lambda: self._if_same(node, TimerFired(token)))
+            case OpenStream(to, data, token):
+                cluster.network.request(
+                    self.address, to, data, lambda answer: self._if_same(node, _outcome(token, answer))
+                )
+            case AnswerStream(token, data):
+                self._answers.pop(token)(data)
+            case Notify(change):
+                self.changes.append((cluster.clock.now, change))
+                if isinstance(change, GenerationRaised):
+                    self.disk.generation = change.generation
+                elif isinstance(change, IdentityConflict):
+                    self.crash()
+
+    def _if_same(self, node: Node | None, event: Event) -> None:
+        """Give an event to the run that it belongs to; to no later one."""
+        if self.node is node:
+            self.take(event)
+
+
+def _outcome(token: int, answer: bytes | None) -> Event:
+    return StreamFailed(token) if answer is None else StreamAnswered(token, answer)
+
+
+Observer = Callable[[Host, Event, list[Effect]], None]
+
+
+@dataclass
+class Cluster:
+    """Hosts on one network. `observers` see every event and its effects as they happen."""
+
+    size: int
+    seed: int = 0
+    settings: Settings = field(default_factory=Settings.lan)
+    conditions: Conditions = field(default_factory=Conditions)
+    name: str = "simulated"
+    observers: list[Observer] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Make the hosts; all are down."""
+        self.clock = Clock()
+        rng = random.Random(f"{self.seed}/network")  # noqa: S311 - a simulation
+        self.network = Network(self.clock, rng, self.conditions)
+        self.hosts = [Host(self, index) for index in range(self.size)]
+        self._trace = blake2b(digest_size=16)
+
+    def __getitem__(self, index: int) -> Host:
+        """Look a host up."""
+        return self.hosts[index]
+
+    # Verbs.
+
+    def start(self, *, seed: int = 0, within: float = 0.0) -> None:
+        """Boot all hosts, evenly within some seconds, with one of them as everybody's seed."""
+        for host in self.hosts:
+            self.clock.after(within * host.index / self.size, lambda host=host: host.boot([self[seed].address]))  # type: ignore[misc]
+
+    def run(self, seconds: float) -> None:
+        """Let time pass."""
+        self.clock.run(seconds)
+
+    def restart(self, index: int, seed: int = 0) -> None:
+        """Crash a host if it is up, and boot it with its disk."""
+        self[index].crash()
+        self[index].boot([self[seed].address])
+
+    def pause(self, index: int, seconds: float) -> None:
+        """Let a host stand still for a time."""
+        self[index].pause()
+        self.clock.after(seconds, self[index].resume)
+
+    def leave(self, index: int) -> None:
+        """Let a host go politely."""
+        self[index].take(Leave())
+        self[index].crash()
+
+    def write(self, index: int, key: str, value: bytes | None) -> None:
+        """Let a host write an entry of its own."""
+        self[index].take(SetEntry(key, value))
+
+    def partition(self, *groups: Iterable[int]) -> None:
+        """Cut the network into groups of hosts."""
+        self.network.partition(*([self[index].address for index in group] for group in groups))
+
+    def cut(self, source: int, target: int) -> None:
+        """Cut one direction of one link."""
+        self.network.cut([self[source].address], [self[target].address])
+
+    def heal(self) -> None:
+        """Mend all links."""
+        self.network.heal()
+
+    # What there is to see.
+
+    def up(self) -> list[Host]:
+        """List the hosts that run."""
+        return [host for host in self.hosts if host.node is not None]
+
+    def status(self, observer: int, subject: int) -> Status | None:
+        """What one host believes of another."""
+        member = self[observer].running.member(self[subject].id)
+        return None if member is None else member.status
+
+    def believed(self, subject: int) -> set[Status | None]:
+        """What all other running hosts believe of one."""
+        return {self.status(host.index, subject) for host in self.up() if host.index != subject}
+
+    def agreed(self) -> bool:
+        """Whether every running host holds the running ones alive, and nobody else, and knows their entries."""
+        up = {host.id for host in self.up()}
+        entries = {host.id: dict(host.running.entries(host.id)) for host in self.up()}
+        for host in self.up():
+            members = host.running.members()
+            if {member.id for member in members if member.status in (Status.ALIVE, Status.SUSPECT)} != up:
+                return False
+            if any(member.status is Status.SUSPECT for member in members):
+                return False
+            if any(host.running.entries(owner) != known for owner, known in entries.items()):
+                return False
+        return True
+
+    # The trace.
+
+    def record(self, host: Host, event: Event, effects: list[Effect]) -> None:
+        """Add an event to the trace, and show it to the observers."""
+        self._trace.update(f"{self.clock.ticks} {host.index} {event!r}\n".encode())
+        for observer in self.observers:
+            observer(host, event, effects)
+
+    @property
+    def trace(self) -> str:
+        """The hash of all that has happened, in order."""
+        return self._trace.hexdigest()
