@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import ifaddr
 import structlog
-from zeroconf import ServiceStateChange, Zeroconf
+from zeroconf import DNSQuestionType, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from p2pml.errors import BadInput
@@ -40,7 +40,11 @@ class Browser:
         self._zeroconf = zeroconf
         self._heard = heard
         self._resolving: set[asyncio.Task[None]] = set()
-        self._browser = AsyncServiceBrowser(zeroconf, SERVICE, handlers=[self._on_change])
+        # An answer by unicast reaches only one of the processes that share the mDNS port of one machine, so
+        # the question asks for multicast from the first time on.
+        self._browser = AsyncServiceBrowser(
+            zeroconf, SERVICE, handlers=[self._on_change], question_type=DNSQuestionType.QM
+        )
 
     async def close(self) -> None:
         """Stop listening; the Zeroconf instance stays open."""
@@ -58,7 +62,7 @@ class Browser:
 
     async def _resolve(self, service_type: str, name: str) -> None:
         info = AsyncServiceInfo(service_type, name)
-        if not await info.async_request(self._zeroconf, RESOLVE * 1000):
+        if not await info.async_request(self._zeroconf, RESOLVE * 1000, DNSQuestionType.QM):
             return
         properties = info.decoded_properties
         for address in info.parsed_addresses():
