@@ -194,10 +194,10 @@ class Cluster:
         """Let time pass."""
         self.clock.run(seconds)
 
-    def restart(self, index: int, seed: int = 0) -> None:
-        """Crash a host if it is up, and boot it with its disk."""
+    def restart(self, index: int) -> None:
+        """Crash a host if it is up, and boot it with its disk; all others are its seeds."""
         self[index].crash()
-        self[index].boot([self[seed].address])
+        self[index].boot([host.address for host in self.hosts if host.index != index])
 
     def pause(self, index: int, seconds: float) -> None:
         """Let a host stand still for a time."""

@@ -93,6 +93,14 @@ class Catalogue:
             self._collect(shelf)
         return True
 
+    def open(self, owner: str, epoch: Epoch) -> bool:
+        """Say that this run of ours has no entries, if it has none, so that those of an earlier one go."""
+        shelf = self._own(owner, epoch)
+        if shelf.version:
+            return False
+        shelf.version = 1
+        return True
+
     def restart(self, owner: str, epoch: Epoch) -> None:
         """Write our own entries anew, for a new run."""
         values = self.entries(owner)

@@ -125,6 +125,11 @@ class Context:
         """Let a timer come to nothing: when it fires it is stale."""
         self._timers.pop(token, None)
 
+    @property
+    def timers(self) -> int:
+        """How many timers are set and not stale."""
+        return len(self._timers)
+
     def due(self, token: int) -> float | None:
         """When a timer was to fire; `None` if it is stale."""
         timer = self._timers.get(token)

@@ -136,6 +136,27 @@ class Node:
         """Say the highest generation that anybody claimed of this identity: start above it next time."""
         return self._membership.highest_generation
 
+    # What an onlooker may want to check: a simulation, or telemetry.
+
+    def record(self, peer: str) -> Record | None:
+        """Look up the strongest claim heard about a member."""
+        return self._context.members.get(peer)
+
+    def state(self) -> int:
+        """Hash the tables: equal at two nodes that know the same of all live members."""
+        return self._context.state
+
+    def queues(self) -> Mapping[str, int]:
+        """Count everything that waits: each has its bound."""
+        return {
+            "news": len(self._context.broadcasts),
+            "probes": self._prober.probes,
+            "relays": self._prober.relays,
+            "streams": self._sync.streams,
+            "suspicions": len(self._membership.suspicions),
+            "timers": self._context.timers,
+        }
+
     # Local events.
 
     def _start(self, event: Start) -> None:
@@ -160,6 +181,15 @@ class Node:
         own = context.own
         before = context.mark(own.id)
         if context.catalogue.write(own.id, own.epoch, event.key, event.value, context.now):
+            context.state ^= before ^ context.mark(own.id)
+            context.spread_head(own)
+
+    def _open_catalogue(self) -> None:
+        """End what an earlier run wrote: a run that has had nothing to say by its first sync says so."""
+        context = self._context
+        own = context.own
+        before = context.mark(own.id)
+        if context.catalogue.open(own.id, own.epoch):
             context.state ^= before ^ context.mark(own.id)
             context.spread_head(own)
 
@@ -207,6 +237,7 @@ class Node:
         context.timer(context.settings.probe_interval * context.health.multiplier, self._probe_round)
 
     def _sync_round(self) -> None:
+        self._open_catalogue()
         self._sync.tick()
         self._context.timer(self._context.settings.sync_interval, self._sync_round)
 

@@ -38,6 +38,7 @@ class Relay:
 
     asker: Address
     sequence: int
+    token: int
 
 
 class Prober:
@@ -51,6 +52,16 @@ class Prober:
         self._probes: dict[int, Probe] = {}
         self._targets: dict[str, int] = {}
         self._relays: dict[int, Relay] = {}
+
+    @property
+    def probes(self) -> int:
+        """How many members are being probed."""
+        return len(self._probes)
+
+    @property
+    def relays(self) -> int:
+        """How many are being probed for somebody else."""
+        return len(self._relays)
 
     def tick(self) -> None:
         """Probe the next member of the round."""
@@ -94,6 +105,7 @@ class Prober:
         """Take an answer to our own probe and say whose it is, or carry one to who asked for it."""
         relay = self._relays.pop(ack.sequence, None)
         if relay is not None:
+            self._context.cancel(relay.token)
             self._context.send(relay.asker, Ack(relay.sequence, ack.state))
             return None
         probe = self._probes.get(ack.sequence)
@@ -116,8 +128,8 @@ class Prober:
             context.counters["relays_refused"] += 1
             return
         sequence = self._next_sequence()
-        self._relays[sequence] = Relay(source, asked.sequence)
-        context.timer(NACK_SHARE * context.settings.probe_timeout, lambda: self._nack(sequence))
+        token = context.timer(NACK_SHARE * context.settings.probe_timeout, lambda: self._nack(sequence))
+        self._relays[sequence] = Relay(source, asked.sequence, token)
         record = context.members.get(asked.target)
         if record is None or not record.live:
             context.send(asked.address, Ping(sequence, asked.target))
@@ -152,11 +164,9 @@ class Prober:
 
     def _nack(self, sequence: int) -> None:
         """Tell who asked that the target has not answered; for a while its ack would still be carried."""
-        context = self._context
-        relay = self._relays.get(sequence)
-        if relay is not None:
-            context.send(relay.asker, Nack(relay.sequence))
-            context.timer(context.settings.probe_interval, lambda: self._relays.pop(sequence, None))
+        context, relay = self._context, self._relays[sequence]
+        context.send(relay.asker, Nack(relay.sequence))
+        relay.token = context.timer(context.settings.probe_interval, lambda: self._relays.pop(sequence))
 
     def _end(self, probe: Probe) -> None:
         del self._probes[probe.sequence], self._targets[probe.target]

@@ -68,11 +68,6 @@ class Suspicions:
         """Count the suspects."""
         return len(self._open)
 
-    def deadline(self, subject: str) -> float | None:
-        """When the verdict on a member is due."""
-        suspicion = self._open.get(subject)
-        return None if suspicion is None else suspicion.deadline
-
     def update(self, record: Record) -> None:
         """Begin a suspicion, or count the accusers of one that is open."""
         suspicion = self._open.get(record.id)

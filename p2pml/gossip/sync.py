@@ -214,6 +214,11 @@ class Sync:
 
     # Streams.
 
+    @property
+    def streams(self) -> int:
+        """How many streams this node has open."""
+        return len(self._streams)
+
     def open_stream(self, address: Address, parts: list[bytes] | None = None) -> None:
         """Ask a member by stream for all that we lack, or send it what it lacks."""
         context = self._context
