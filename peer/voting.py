@@ -37,6 +37,10 @@ class Voting:
         trained = self.trained
         if trained is None:
             raise BadInput("this peer has no model yet; ask again when its training is done")
+        if lacking := [field.name for field in trained.schema.fields if field.name not in columns]:
+            raise BadInput(f"the rows have no column {lacking[0]!r}, which this peer's model was trained on")
+        if len({len(cells) for cells in columns.values()}) != 1:
+            raise BadInput("the columns are not all of one length")
         vote = await asyncio.get_running_loop().run_in_executor(self._threads, trained.model.vote, columns, first_row)
         return Ballot(vote, trained.rows, trained.digest)
 

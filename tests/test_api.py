@@ -9,6 +9,7 @@ from typing import Any
 
 import msgpack
 import pytest
+import pytest_asyncio
 from running import ROWS, Answer, call, peer_here, soon, write_part
 
 from p2pml.peer import api as api_module
@@ -16,7 +17,7 @@ from p2pml.peer.bodies import MAX_BODY
 from p2pml.peer.daemon import Peer
 
 
-@pytest.fixture(scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def peer(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Peer]:
     """One trained peer for all the tests of this file."""
     folder = tmp_path_factory.mktemp("api")
@@ -90,7 +91,8 @@ async def test_msgpack_is_answered_in_kind(peer: Peer) -> None:
         (b'{"columns": ["height", "width", "colour"], "data": [[1, 2, 3], [1]], "first_row": 500}', "row 501"),
         (b'{"rows": [NaN', "json"),
         (b"\xff\xfe", "json"),
-        (b"[" * 100_000, "nested"),
+        (b"[" * 100_000, "array"),
+        (b'{"rows": ' + b"[" * 100_000, "$.rows[0]"),
     ],
 )
 async def test_bad_json_is_refused_in_one_sentence(peer: Peer, body: bytes, words: str) -> None:
