@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from p2pml.errors import RemoteError
 
 from .fields import MAX_COLUMNS, MAX_NAME, Schema
-from .values import MAX_TEXT, Columns, Floats, Kind, booleans, dates, number_matrix, texts
+from .values import MAX_TEXT, Columns, Floats, Kind, booleans, dates, number_matrix, row_count, texts
 
 MAX_LEVELS = 64
 """Places for the levels of one category."""
@@ -119,11 +119,12 @@ class Encoder:
         `columns` holds at least the columns of the schema that were not empty in training; others are not
         looked at.
         """
+        rows = row_count(columns)
         measures = _measures(columns, self.numbers, self.booleans, self.dates, first_row)
         missing = np.isnan(measures)
         with np.errstate(over="ignore"):  # what overflows is far, and cut off there
             scaled = (np.where(missing, self.fill, measures) - self.mean) / self.scale
-        rows, width = measures.shape
+        width = len(self.fill)
         encoded = np.zeros((rows, self.width), np.float32)
         encoded[:, :width] = np.clip(scaled, -FAR, FAR)
         encoded[:, width : width + len(self.flags)] = missing[:, self.flags]
@@ -169,7 +170,7 @@ def _measures(
     blocks += [booleans(columns[name], name, first_row)[:, None] for name in flags]
     blocks += [_date_parts(dates(columns[name], name, first_row)) for name in days]
     if not blocks:
-        return np.empty((len(next(iter(columns.values()), ())), 0))
+        return np.empty((row_count(columns), 0))
     return blocks[0] if len(blocks) == 1 else np.hstack(blocks)
 
 
