@@ -162,7 +162,7 @@ def _why_absent(summary: Summary | None, schema_known: bool) -> str | None:
     if not summary.voting:
         if summary.state is ModelState.FAILED:
             return f"it has no model: {summary.reason}"
-        return "it is training its first model"
+        return "it is starting" if summary.state is ModelState.LOADING else "it is training its first model"
     return None if schema_known else "its schema has not arrived yet"
 
 

@@ -98,6 +98,7 @@ class Peer:
         self._runner = web.AppRunner(Api(self).application(), access_log=None, handle_signals=False)
         await self._runner.setup()
         await web.SockSite(self._runner, tcp).start()
+        self._publish()
         self.pump.handle(Start(seeds))
         self.pump.handle(Join(tuple(remembered[1])))
         self._discovery = Discovery(self.id, options.cluster, port, options.host, self._on_address)

@@ -31,7 +31,7 @@ class Fitting:
         self._settled = asyncio.Event()
         self._done = Epoch()
         self.wanted = FitCommand(Epoch())
-        self.state = ModelState.TRAINING
+        self.state = ModelState.LOADING
         self.reason: str | None = None
         self.took: float | None = None
         self.refused: BadInput | None = None

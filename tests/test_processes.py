@@ -67,11 +67,11 @@ def test_a_killed_peer_is_named_at_once_known_dead_soon_and_back_with_its_model(
     eventually(lambda: asked.peers()[victim.data.stem]["status"] == "dead", "its death is known")
     assert predict(asked)["votes"] == {"cast": 2, "expected": 2, "missing": []}
     victim.start()
+    eventually(lambda: any(line["event"] == "model loaded from disk" for line in victim.said()), "its model is loaded")
     eventually(lambda: all_vote(asked, 3), "it is back")
     after = asked.peers()[victim.data.stem]
     assert (after["id"], after["model"]["digest"]) == (before["id"], before["model"]["digest"])
     assert after["generation"] > before["generation"]
-    assert any(line["event"] == "model loaded from disk" for line in victim.said())
     assert predict(asked)["votes"]["cast"] == 3
 
 

@@ -21,6 +21,7 @@ MAX_METRICS = 16
 class ModelState(StrEnum):
     """What a peer's model is doing; it votes whenever it has one, also while the next one trains."""
 
+    LOADING = "loading"
     TRAINING = "training"
     READY = "ready"
     FAILED = "failed"
