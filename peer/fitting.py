@@ -86,7 +86,8 @@ class Fitting:
             self._voting.trained = trained = await self._trainer.train(command)
         except BadInput as error:
             self.state, self.reason, self.refused = ModelState.FAILED, str(error), error
-            log.error("the training failed; the last model goes on voting, if there is one", why=str(error))
+            if self._voting.trained is not None:
+                log.error("the training failed; the last model goes on voting", why=str(error))
         else:
             self.state, self.reason = ModelState.READY, None
             log.info(
