@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -48,6 +49,8 @@ def demo(peers: int, keep: bool) -> None:
     The rows are handwritten digits that come with scikit-learn. Everything stays on 127.0.0.1 and in a
     temporary folder, and nothing is left running.
     """
+    # Peers share this machine's cores, and threads of several that wait for each other slow all down twentyfold.
+    os.environ["OMP_NUM_THREADS"] = "1"
     from . import demo_data
     from .processes import Processes
 
@@ -57,15 +60,12 @@ def demo(peers: int, keep: bool) -> None:
     # Undone in the opposite order: the peers end before their files go.
     with _ends_on_signals(), ExitStack() as tidy, Processes(f"demo-{secrets.token_hex(3)}", folder) as processes:
         tidy.callback(shutil.rmtree, folder, ignore_errors=True)
-        with progress("cutting the data") as say:
+        with progress("cutting the data"):
             digits = demo_data.load()
             parts = demo_data.write_parts(digits, names, folder)
-            processes.start(parts)
-            say("training one model on all rows, for comparison")
-            centre = demo_data.one_model(digits)
-            asyncio.run(Story(processes, digits, centre, say).tell())
+        asyncio.run(Story(processes, digits, parts).tell())
         if keep:
-            demo_data.write(folder / "new.csv", {name: c for name, c in digits.unseen.items() if name != "digit"})
+            demo_data.write(folder / "new.csv", digits.questions())
             processes.keep()
             tidy.pop_all()
             _say_how(processes, folder)
@@ -76,47 +76,49 @@ def demo(peers: int, keep: bool) -> None:
 class Story:
     """What happens once the peers are started, told as it happens."""
 
-    def __init__(self, processes: Processes, digits: Digits, centre: float, say: Say) -> None:
+    def __init__(self, processes: Processes, digits: Digits, parts: dict[str, Path]) -> None:
         self._processes = processes
         self._digits = digits
-        self._centre = centre
-        self._say = say
-        self._columns = [name for name in digits.unseen if name != digits.schema.target]
-        self._rows = list(zip(*(digits.unseen[name] for name in self._columns), strict=True))
+        self._parts = parts
+        self._questions = digits.questions()
+        self._columns = list(self._questions)
+        self._rows = list(zip(*self._questions.values(), strict=True))
         self._truth = digits.unseen[digits.schema.target]
 
     async def tell(self) -> None:
         """From the first meeting to the answer without the peer that was killed."""
+        began = time.monotonic()
+        self._processes.start(self._parts)
         peers = self._processes.peers
-        self._say("peers start")
-        took = await self._until(self._all_ready)
+        with progress("peers start") as say:
+            await self._until_ready(say)
+            took = time.monotonic() - began
+            say("training one model on all rows, for comparison")
+            centre = await asyncio.to_thread(self._digits.score_of_one_model)
         print(f"{len(peers)} peers found each other and trained, each on rows of its own, in {took:.0f} s.\n")
         answer = await self._predict(peers[0])
         self._show_predictions(answer)
-        await self._show_scores(answer)
+        await self._show_scores(answer, centre)
         victim, other = peers[1], peers[-1] if len(peers) > 2 else peers[0]
         victim.kill()
         print(f"\n{victim.name} was just killed with SIGKILL.\n")
         answer = await self._predict(other)
         print(f"The ensemble's accuracy without it: {number(self._accuracy(answer))}.")
 
-    async def _until(self, done: Callable[[], Any]) -> float:
-        """Wait for a condition; return the seconds that it took."""
-        began = time.monotonic()
-        while not await done():
+    async def _until_ready(self, say: Say) -> None:
+        """Wait until every peer sees every other one, with a model that votes."""
+        peers = self._processes.peers
+        end = time.monotonic() + PATIENCE
+        while True:
             self._processes.check()
-            if time.monotonic() - began > PATIENCE:
+            seen = await asyncio.gather(*(self._sees(peer) for peer in peers))
+            met, ready = min(alive for alive, _ in seen), min(voting for _, voting in seen)
+            if ready == len(peers):
+                return
+            say(f"peers meet ({met} of {len(peers)}) and train ({ready} of {len(peers)})")
+            if time.monotonic() > end:
                 raise NoVotes(f"The peers did not get ready within {PATIENCE:g} s; is the machine very busy?")
             await asyncio.sleep(LOOK_AGAIN)
-        return time.monotonic() - began
-
-    async def _all_ready(self) -> bool:
-        """Whether every peer sees every other one, with a model that votes."""
-        peers = self._processes.peers
-        seen = await asyncio.gather(*(self._sees(peer) for peer in peers))
-        met, ready = min(alive for alive, _ in seen), min(voting for _, voting in seen)
-        self._say(f"peers meet ({met} of {len(peers)}) and train ({ready} of {len(peers)})")
-        return ready == len(peers)
 
     async def _sees(self, peer: PeerProcess) -> tuple[int, int]:
         """How many living peers one peer sees, and how many of them can vote."""
@@ -150,21 +152,20 @@ class Story:
         print("  predicted ", *answer["predictions"][:SHOWN], "…")
         print("  the truth ", *self._truth[:SHOWN], "…\n")
 
-    async def _show_scores(self, answer: Predicted) -> None:
+    async def _show_scores(self, answer: Predicted, centre: float) -> None:
         """The scores of each peer alone, of the ensemble, and of one model on all rows."""
         from p2pml.ensemble.vote import Vote
         from p2pml.peer.client import PeerClient
 
-        unseen = {name: self._digits.unseen[name] for name in self._columns}
         rows: list[list[object]] = []
         for peer in self._processes.peers:
             async with PeerClient(peer.address, LOOPBACK) as client:
-                ballot = await client.vote(unseen)
+                ballot = await client.vote(self._questions)
             vote = Vote.from_data(ballot["vote"], len(self._rows))
             rows.append([f"{peer.name} alone", ballot["rows"], self._digits.score(self._digits.unseen, vote)])
         cast = answer["votes"]["cast"]
         rows.append([f"the ensemble of {cast}", sum(int(str(row[1])) for row in rows), self._accuracy(answer)])
-        rows.append(["one model on all rows", len(self._digits.rows[self._digits.schema.target]), self._centre])
+        rows.append(["one model on all rows", len(self._digits.rows[self._digits.schema.target]), centre])
         table(["who predicts", "trained on rows", "accuracy"], rows)
 
 

@@ -42,6 +42,16 @@ class Digits:
         assert accuracy is not None
         return accuracy
 
+    def score_of_one_model(self) -> float:
+        """The accuracy of one model that was trained on all the rows: what there would be with a centre."""
+        count = len(self.rows[self.schema.target])
+        model = train(self.schema, self.rows, np.arange(count), MODEL, SEED)
+        return self.score(self.unseen, model.vote(self.unseen))
+
+    def questions(self) -> Columns:
+        """The unseen rows without the target."""
+        return {name: cells for name, cells in self.unseen.items() if name != self.schema.target}
+
 
 def load() -> Digits:
     """1,797 digits of 8 by 8 pixels, a fifth of them put aside."""
@@ -77,10 +87,3 @@ def write(path: Path, columns: Columns) -> None:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))
-
-
-def one_model(digits: Digits) -> float:
-    """The accuracy of one model that was trained on all the rows: what there would be with a centre."""
-    count = len(digits.rows[TARGET])
-    model = train(digits.schema, digits.rows, np.arange(count), MODEL, SEED)
-    return digits.score(digits.unseen, model.vote(digits.unseen))

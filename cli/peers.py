@@ -14,6 +14,9 @@ from .where import Contact, Where, where_options
 if TYPE_CHECKING:
     from p2pml.peer.answers import PeerRow, Peers
 
+SCORES = ("r2", "accuracy")
+"""Of a model's own scores, the one that people ask for first."""
+
 
 @click.command(epilog=examples("p2pml peers", "p2pml peers --cluster houses --json | jq .peers"))
 @where_options
@@ -24,12 +27,14 @@ def peers(where: Where, as_json: bool) -> None:
     if as_json:
         json_line(answer)
         return
-    rows = [_row(peer, answer["asked"]) for peer in answer["peers"]]
-    table(["peer", "status", "address", "model", "state", "rows", "epoch", "own score"], rows)
-    for peer in answer["peers"]:
+    rows = answer["peers"]
+    score = next((name for name in SCORES if any(name in _metrics(peer) for peer in rows)), "score")
+    heads = ["peer", "status", "address", "model", "rows", "epoch", score]
+    table(heads, [_row(peer, answer["asked"], score) for peer in rows])
+    for peer in rows:
         if reason := (peer.get("model") or {}).get("reason"):
             note(f"{plain(peer['name'])}: {plain(reason)}")
-    alive = sum(peer["status"] == "alive" for peer in answer["peers"])
+    alive = sum(peer["status"] == "alive" for peer in rows)
     note(f"{alive} of {len(rows)} peers of cluster {plain(answer['cluster'])} are alive; * was asked.")
 
 
@@ -38,30 +43,23 @@ async def _ask(where: Where) -> Peers:
         return await contact.ask(lambda peer: peer.peers())
 
 
-def _row(peer: PeerRow, asked: str) -> list[object]:
+def _row(peer: PeerRow, asked: str, score: str) -> list[object]:
     model = peer.get("model") or {}
-    name = peer["name"] + (" *" if peer["id"] == asked else "")
+    # Only what is out of the ordinary is said: a model that votes is what a peer has.
+    state = model.get("state", "ready")
+    epoch = model.get("epoch")
+    value = _metrics(peer).get(score)
     return [
-        name,
-        peer["status"],
+        peer["name"] + (" *" if peer["id"] == asked else ""),
+        peer["status"] if state == "ready" else f"{peer['status']}, {state}",
         peer["address"],
         model.get("name"),
-        model.get("state"),
         model.get("rows"),
-        _epoch(model.get("epoch")),
-        _score(model.get("metrics")),
+        epoch.get("counter") if isinstance(epoch, dict) else epoch,
+        round(value, 4) if isinstance(value, float) else None,
     ]
 
 
-def _epoch(epoch: object) -> object:
-    return epoch.get("counter") if isinstance(epoch, dict) else epoch
-
-
-def _score(metrics: object) -> str | None:
-    """The score that people ask for first."""
-    if not isinstance(metrics, dict):
-        return None
-    for name in ("r2", "accuracy"):
-        if isinstance(value := metrics.get(name), float):
-            return f"{name} {value:.3f}"
-    return None
+def _metrics(peer: PeerRow) -> dict[str, object]:
+    metrics = (peer.get("model") or {}).get("metrics")
+    return metrics if isinstance(metrics, dict) else {}

@@ -58,7 +58,7 @@ def predict(file: str, where: Where, as_json: bool, **settings: Any) -> None:
         SpooledTemporaryFile(WAITING, "w+", encoding="utf-8") as waiting,
     ):
         writer = JsonPredictions(stream, waiting) if as_json else CsvPredictions(stream, proba)
-        with progress("asking the peers") as say:
+        with progress("asking the peers", beside=stream) as say:
 
             def take(block: Block, answer: Predicted) -> None:
                 nonlocal rows

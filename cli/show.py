@@ -63,12 +63,15 @@ def _rich_table(heads: Sequence[str], cells: Sequence[Sequence[str]], right: Seq
     from rich.markup import escape
     from rich.table import Table
 
-    drawn = Table(box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
+    drawn = Table(box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
     for head, to_right in zip(heads, right, strict=True):
-        drawn.add_column(head, justify="right" if to_right else "left")
+        drawn.add_column(head, justify="right" if to_right else "left", no_wrap=True)
     for row in cells:
         drawn.add_row(*(_coloured(escape(cell)) for cell in row))
-    console(sys.stdout).print(drawn)
+    terminal = console(sys.stdout)
+    # A line that is too long wraps, as that of any tool: an address with dots in place of its end helps nobody.
+    whole = terminal.measure(drawn, options=terminal.options.update(width=10_000)).maximum
+    terminal.print(drawn, width=max(whole, terminal.width), crop=False, no_wrap=True, overflow="ignore")
 
 
 def _coloured(cell: str) -> str:
@@ -84,10 +87,18 @@ def console(stream: TextIO) -> Console:
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Say]:
-    """A spinner with a line that changes, on standard error if that is a terminal, else nothing."""
-    if not sys.stderr.isatty():
+def progress(what: str, beside: TextIO | None = None) -> Iterator[Say]:
+    """A spinner with a line that changes, on standard error if that is a terminal, else nothing.
+
+    It also stays away where `beside` is a terminal, on which the result itself moves.
+    """
+    if not sys.stderr.isatty() or (beside is not None and beside.isatty()):
         yield lambda line: None
         return
-    with console(sys.stderr).status(what) as status:
-        yield lambda line: status.update(line)
+    from rich.live import Live
+    from rich.spinner import Spinner
+
+    spinner = Spinner("dots", what)
+    # Without redirection, which would send the result to where the spinner is.
+    with Live(spinner, console=console(sys.stderr), transient=True, redirect_stdout=False, redirect_stderr=False):
+        yield lambda line: spinner.update(text=plain(line))

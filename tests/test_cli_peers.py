@@ -51,8 +51,8 @@ def test_each_peer_has_a_line(shell: Shell, peer: FakePeer) -> None:
     cluster(peer, {"model": MODEL}, {"id": "c" * 32, "name": "cyd", "status": "dead", "model": None})
     done = shell("peers")
     head, bob, cyd = done.out.splitlines()
-    assert head.split("  ")[0] == "peer"
-    for words in ("bob *", "alive", "10.0.0.5:7733", "random-forest", "ready", "12,345", "r2 0.877"):
+    assert head.split() == ["peer", "status", "address", "model", "rows", "epoch", "r2"]
+    for words in ("bob *", "alive", "10.0.0.5:7733", "random-forest", "12,345", "0.8765"):
         assert words in bob
     assert cyd.split()[:2] == ["cyd", "dead"]
     assert "1 of 2 peers of cluster default are alive" in done.err
@@ -61,8 +61,9 @@ def test_each_peer_has_a_line(shell: Shell, peer: FakePeer) -> None:
 def test_a_classification_shows_its_accuracy_and_no_metrics_show_a_dash(shell: Shell, peer: FakePeer) -> None:
     """Nothing is made up where a part has no held-out rows."""
     cluster(peer, {"model": MODEL | {"metrics": {"accuracy": 0.5}}}, {"model": MODEL | {"metrics": {}}})
-    _, with_score, without = shell("peers").out.splitlines()
-    assert with_score.endswith("accuracy 0.500")
+    head, with_score, without = shell("peers").out.splitlines()
+    assert head.endswith("accuracy")
+    assert with_score.endswith("0.5000")
     assert without.endswith("–")
 
 
@@ -70,7 +71,7 @@ def test_why_a_model_takes_no_part_is_said(shell: Shell, peer: FakePeer) -> None
     """The reason is not part of the result's lines."""
     cluster(peer, {"model": MODEL | {"state": "incompatible", "reason": "column 'a' is a date here"}})
     done = shell("peers")
-    assert "incompatible" in done.out
+    assert "alive, incompatible" in done.out
     assert "p2pml: bob: column 'a' is a date here\n" in done.err
 
 
