@@ -184,7 +184,8 @@ def _ends_on_signals() -> Iterator[None]:
     """Have SIGTERM and a closed terminal end the demo as Ctrl-C does: in order."""
 
     def end(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
+        # asyncio ends its tasks in order on this signal, but not on an exception from a handler.
+        signal.raise_signal(signal.SIGINT)
 
     before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
