@@ -113,7 +113,7 @@ class Summary:
         if not isinstance(data, dict):
             raise RemoteError("not a summary")
         try:
-            state = ModelState(data.get("state"))
+            state = ModelState(str(data.get("state")))
         except ValueError as error:
             raise RemoteError(f"not a state of a model: {data.get('state')!r:.80}") from error
         voting = data.get("voting")
