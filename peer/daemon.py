@@ -46,7 +46,7 @@ from .colleagues import FIT, SUMMARY, Colleagues
 from .crew import Crew
 from .discovery import Discovery
 from .evaluating import Evaluator
-from .finder import own_addresses, resolve
+from .finder import primary_address, resolve
 from .fitting import Fitting
 from .identity import keep_generation, load_identity, next_generation
 from .options import PeerOptions
@@ -87,7 +87,7 @@ class Peer:
         seeds = tuple([await resolve(place) for place in options.join])
         remembered = self.store.read_document("place", _read_place) or (None, [])
         tcp, udp, port = bind(options.host, options.port, remembered[0])
-        self.address: Address = (own_addresses(options.host)[0], port)
+        self.address: Address = (primary_address(options.host), port)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, local_addr=(options.host, 0) if options.host else None),
             cookie_jar=aiohttp.DummyCookieJar(),

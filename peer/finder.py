@@ -87,6 +87,23 @@ def own_addresses(host: str | None) -> list[str]:
     return [a for a in found if not a.startswith("127.")] or ["127.0.0.1"]
 
 
+def primary_address(host: str | None) -> str:
+    """The one address that gossip gives to peers that no announcement reaches: that of the default route, if any.
+
+    A peer that hears from us directly keeps the address it heard, whatever is claimed.
+    """
+    addresses = own_addresses(host)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            # Connecting a datagram socket sends nothing; it only asks the routing table. The address is
+            # reserved for documentation (RFC 5737), so no route but the default one leads there.
+            probe.connect(("203.0.113.1", 9))
+        except OSError:
+            return addresses[0]
+        routed = str(probe.getsockname()[0])
+    return routed if routed in addresses else addresses[0]
+
+
 async def find(
     cluster: str, host: str | None, join: Sequence[Address], mdns: bool, timeout: float
 ) -> AsyncGenerator[Address, None]:

@@ -130,10 +130,9 @@ def _text_blocks(stream: io.BufferedReader[Any], name: str, rows: int) -> Iterat
 
 
 def _lines(stream: io.BufferedReader[Any], name: str) -> Iterator[str]:
-    for number in itertools.count(1):
-        line = stream.readline(MAX_LINE)
-        if not line:
-            return
+    number = 0
+    while line := stream.readline(MAX_LINE):
+        number += 1
         if len(line) >= MAX_LINE:
             raise BadInput(f"{name}, line {number} is longer than {MAX_LINE} bytes: is it a table in text?")
         if number == 1:
