@@ -32,8 +32,8 @@ class Standardised:
 
     def fit(self, features: Floats, target: Floats) -> Standardised:
         self.mean = float(target.mean())
-        self.scale = float(target.std()) or 1.0
-        self.inner.fit(features, (target - self.mean) / self.scale)
+        self.scale = float(target.std())  # 0 for a constant, which is then predicted exactly
+        self.inner.fit(features, (target - self.mean) / (self.scale or 1.0))
         return self
 
     def predict(self, features: Floats) -> Floats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,9 +42,7 @@ def infer(columns: Columns, target: str | None, task: str = "auto") -> Schema:
         raise BadInput(f"there {'is one row' if rows else 'are no rows'}: training needs at least two")
     fields = tuple(Field(name, kind_of(cells, name)) for name, cells in columns.items() if name != target)
     if all(field.kind is Kind.EMPTY for field in fields):
-        raise BadInput(
-            f"no column besides the target {target!r} holds a value: there is nothing to learn from"
-        )
+        raise BadInput(f"no column besides the target {target!r} holds a value: there is nothing to learn from")
     task, target_kind = _task(columns, target, task)
     return Schema(target, task, target_kind, fields)
 
@@ -54,9 +53,7 @@ def _task(columns: Columns, target: str, task: str) -> tuple[str, Kind]:
     if kind is Kind.EMPTY:
         raise BadInput(f"the target {target!r} is missing in every row: choose another column with --target")
     if kind is Kind.DATE:
-        raise BadInput(
-            f"the target {target!r} holds dates, which no model predicts: choose another with --target"
-        )
+        raise BadInput(f"the target {target!r} holds dates, which no model predicts: choose another with --target")
     if kind is Kind.NUMBER:
         if task == "auto":
             task = "classification" if _few_whole_numbers(numbers(cells, target)) else "regression"
@@ -84,8 +81,13 @@ def _few_whole_numbers(values: NDArray[np.float64]) -> bool:
     return whole and (len(distinct) <= 2 or len(distinct) <= min(FEW_VALUES, len(known) // 3))
 
 
-def _refuse_text(cells: Iterable[object], target: str) -> None:
+def _refuse_text(cells: Iterable[object], target: str) -> NoReturn:
+    """Name the first cell of a column that is not of numbers which is none."""
+    numeric = (Kind.NUMBER, Kind.EMPTY)
+    row, cell = next(
+        (row, cell)
+        for row, cell in enumerate(cells, 1)
+        if isinstance(cell, bool) or kind_of([cell], target) not in numeric
+    )
     advice = "is not a number: regression needs numbers, so mend it or take --task classification"
-    for row, cell in enumerate(cells, 1):
-        if isinstance(cell, bool) or kind_of([cell], target) not in (Kind.NUMBER, Kind.EMPTY):
-            raise BadValue(row, target, cell, advice)
+    raise BadValue(row, target, cell, advice)
