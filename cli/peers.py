@@ -27,7 +27,7 @@ def peers(where: Where, as_json: bool) -> None:
     if as_json:
         json_line(answer)
         return
-    rows = answer["peers"]
+    rows = sorted(answer["peers"], key=lambda peer: (peer["name"], peer["id"]))
     score = next((name for name in SCORES if any(name in _metrics(peer) for peer in rows)), "score")
     heads = ["peer", "status", "address", "model", "rows", "epoch", score]
     table(heads, [_row(peer, answer["asked"], score) for peer in rows])
