@@ -70,7 +70,7 @@ def test_the_same_seed_gives_the_same_model(name: str, task: str) -> None:
 
 def test_a_machine_of_support_vectors_gives_the_softmax_of_its_decisions() -> None:
     """Of two classes the one decision value stands for the second, its negative for the first."""
-    columns: dict[str, list[object]] = {"x": list(range(-9, 9)), "y": ["a"] * 9 + ["b"] * 9}
+    columns: dict[str, list[object]] = {"x": list(range(-9, 9)), "y": [*("a" * 9 + "b" * 9)]}
     model = train(infer(columns, "y"), columns, range(18), "svm", 0)
     decision = model.estimator.inner.decision_function(model.encoder.encode(columns).astype(float))
     assert model.vote(columns).values[:, 1] == pytest.approx(1 / (1 + np.exp(-2 * decision)))

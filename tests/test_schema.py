@@ -83,6 +83,7 @@ def test_the_task_can_be_set() -> None:
         ({"y": [1, 2]}, None, "auto", "no column besides the target 'y' holds a value"),
         ({"x": ["", ""], "y": [1, 2]}, None, "auto", "no column besides the target 'y' holds a value"),
         ({"x": [1, 2], "y": ["1", "b"]}, "y", "regression", "row 2, column 'y': 'b' is not a number: regression"),
+        ({"x": [1, 2], "y": ["inf", "b"]}, "y", "regression", "row 2, column 'y': 'b' is not a number: regression"),
         ({"x": [1, 2], "y": [None, True]}, "y", "regression", "row 2, column 'y': True is not a number"),
         ({"x": [1, 2], "y": [1]}, None, "auto", "column 'y' holds 1 cells and column 'x' holds 2"),
     ],

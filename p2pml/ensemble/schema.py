@@ -13,7 +13,7 @@ from p2pml.errors import BadInput
 
 from .consensus import consensus
 from .fields import MAX_CLASSES, TASKS, Field, Schema, some_of
-from .values import BadValue, Columns, Kind, kind_of, numbers, row_count, texts
+from .values import BadValue, Columns, Kind, is_number, kind_of, numbers, row_count, texts
 
 __all__ = ["Field", "Kind", "Schema", "consensus", "infer"]
 
@@ -83,11 +83,6 @@ def _few_whole_numbers(values: NDArray[np.float64]) -> bool:
 
 def _refuse_text(cells: Iterable[object], target: str) -> NoReturn:
     """Name the first cell of a column that is not of numbers which is none."""
-    numeric = (Kind.NUMBER, Kind.EMPTY)
-    row, cell = next(
-        (row, cell)
-        for row, cell in enumerate(cells, 1)
-        if isinstance(cell, bool) or kind_of([cell], target) not in numeric
-    )
+    row, cell = next((row, cell) for row, cell in enumerate(cells, 1) if isinstance(cell, bool) or not is_number(cell))
     advice = "is not a number: regression needs numbers, so mend it or take --task classification"
     raise BadValue(row, target, cell, advice)

@@ -35,9 +35,11 @@ MISSING_SPELLINGS = frozenset((
 """Missing values as people, pandas, R, SAS and spreadsheets write them, in lower case."""
 
 # Looked up without strip() and lower(), for the fast path.
-_USUAL_MISSING = frozenset(
-    form for text in MISSING_SPELLINGS for form in (text, text.upper(), text.capitalize())
-) | {None, "NaN", "NaT"}
+_USUAL_MISSING = frozenset(form for text in MISSING_SPELLINGS for form in (text, text.upper(), text.capitalize())) | {
+    None,
+    "NaN",
+    "NaT",
+}
 
 _TRUE = frozenset(("true", "yes", "y", "t", "on"))
 _FALSE = frozenset(("false", "no", "n", "f", "off"))
@@ -101,9 +103,7 @@ def numbers(cells: Sequence[object], column: str, first_row: int = 1) -> Floats:
     plain = cells_of(cells)
     parsed = _floats(plain)
     if parsed is None:
-        parsed = np.array(
-            [_number(cell, column, row) for row, cell in enumerate(plain, first_row)], np.float64
-        )
+        parsed = np.array([_number(cell, column, row) for row, cell in enumerate(plain, first_row)], np.float64)
     _refuse_infinite(parsed, plain, column, first_row)
     return parsed
 
@@ -163,14 +163,12 @@ def kind_of(cells: Sequence[object], column: str) -> Kind:
     """What a column holds; BadValue for an infinity among numbers."""
     plain = cells_of(cells)
     parsed = _floats(plain)
-    if parsed is None and all(_is_number(cell) for cell in plain):
+    if parsed is None and all(is_number(cell) for cell in plain):
         parsed = np.array([_number(cell, column, row) for row, cell in enumerate(plain, 1)], np.float64)
     if parsed is not None:
         if np.isnan(parsed).all():
             return Kind.EMPTY
-        if all(
-            isinstance(cell, bool) for cell, value in zip(plain, parsed, strict=True) if not math.isnan(value)
-        ):
+        if all(isinstance(cell, bool) for cell, value in zip(plain, parsed, strict=True) if not math.isnan(value)):
             return Kind.BOOLEAN
         _refuse_infinite(parsed, plain, column, 1)
         return Kind.NUMBER
@@ -180,6 +178,15 @@ def kind_of(cells: Sequence[object], column: str) -> Kind:
     if all(_seconds(cell) is not None for cell in plain):
         return Kind.DATE
     return Kind.CATEGORY
+
+
+def is_number(cell: object) -> bool:
+    """Whether a single cell is missing, or a number, be it infinite."""
+    try:
+        _number(cell, "", 1)
+    except BadValue:
+        return False
+    return True
 
 
 def canonical_number(value: float) -> str:
@@ -210,20 +217,10 @@ def _is_missing(cell: object) -> bool:
     return cell is None or (isinstance(cell, float | Decimal | date) and cell != cell)
 
 
-def _is_number(cell: object) -> bool:
-    try:
-        _number(cell, "", 1)
-    except BadValue:
-        return False
-    return True
-
-
 def _number(cell: object, column: str, row: int) -> float:
     if _is_missing(cell):
         return _NAN
-    if isinstance(cell, str | int | float | Decimal | np.generic) and not (
-        isinstance(cell, str) and "_" in cell
-    ):
+    if isinstance(cell, str | int | float | Decimal | np.generic) and not (isinstance(cell, str) and "_" in cell):
         try:
             return float(cell)
         except (ValueError, TypeError):
