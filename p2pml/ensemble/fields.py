@@ -79,9 +79,7 @@ class Schema:
             near = _near(missing[0], extra)
             raise BadInput(f"{columns_are(missing)} missing from the rows: add {it_or_them(missing)}{near}")
         if extra:
-            raise BadInput(
-                f"{columns_are(extra)} unknown to the models: take {it_or_them(extra)} out of the rows"
-            )
+            raise BadInput(f"{columns_are(extra)} unknown to the models: take {it_or_them(extra)} out of the rows")
         row_count(columns)
         number_matrix(columns, [field.name for field in self.fields if field.kind is Kind.NUMBER], first_row)
         for field in self.fields:
