@@ -78,7 +78,13 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Results are CSV and JSON, which are UTF-8 whatever the terminal's language is.
         sys.stdout.reconfigure(encoding="utf-8")
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # It was said already. The interpreter flushes once more on its way out, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -99,8 +105,6 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         return _fail("Interrupted.", INTERRUPTED)
     except BrokenPipeError:
-        # The interpreter flushes once more on its way out, and would complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED_PIPE
     except NoVotes as error:
         return _fail(str(error), NOTHING)

@@ -23,8 +23,6 @@ class AddressType(AddressBase):
     name = "HOST:PORT"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
-        if isinstance(value, tuple):
-            return value
         match = re.fullmatch(r"([^\s:/]+):(\d{1,5})", value.strip())
         if match is None:
             self.fail(f"{value!r} is not HOST:PORT, such as 192.168.1.20:7733", param, ctx)

@@ -63,15 +63,16 @@ def _rich_table(heads: Sequence[str], cells: Sequence[Sequence[str]], right: Seq
     from rich.markup import escape
     from rich.table import Table
 
-    drawn = Table(box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    drawn = Table(box=SIMPLE_HEAD, title=title and escape(title), title_justify="left", title_style="bold", pad_edge=False)
     for head, to_right in zip(heads, right, strict=True):
-        drawn.add_column(head, justify="right" if to_right else "left", no_wrap=True)
+        drawn.add_column(escape(head), justify="right" if to_right else "left", no_wrap=True)
     for row in cells:
         drawn.add_row(*(_coloured(escape(cell)) for cell in row))
     terminal = console(sys.stdout)
     # A line that is too long wraps, as that of any tool: an address with dots in place of its end helps nobody.
     whole = terminal.measure(drawn, options=terminal.options.update(width=10_000)).maximum
-    terminal.print(drawn, width=max(whole, terminal.width), crop=False, no_wrap=True, overflow="ignore")
+    terminal.width = max(whole, terminal.width)
+    terminal.print(drawn)
 
 
 def _coloured(cell: str) -> str:
