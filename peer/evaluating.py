@@ -112,7 +112,11 @@ class Evaluator:
             parts.append(await asyncio.to_thread(statistics_of, asked.schema, block, asked.answer))
             missing.update({entry["peer"]: entry for entry in asked.votes["missing"]})
             expected = max(expected, asked.votes["expected"])
-        return Scored(merged(parts) if parts else None, missing, expected)
+        if not parts:
+            return Scored(None, missing, expected)
+        total = merged(parts)
+        # Through the very form in which it travels, which rounds large tables of scores: every asker adds up the same.
+        return Scored(read_statistics(trained.schema.task, total.to_data()), missing, expected)
 
     async def _of(self, voter: Colleague, rule: str, seconds: float) -> Scored:
         """The statistics of one peer's held-out rows; a peer that does not deliver them is missing."""
