@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from rich.console import Console
 
+COLOURS = {"alive": "green", "suspect": "yellow", "dead": "red", "left": "dim"}
+"""Of a cell that begins with the status of a peer."""
+
 Say = Callable[[str], None]
 """Replaces the line of progress."""
 
@@ -63,7 +66,9 @@ def _rich_table(heads: Sequence[str], cells: Sequence[Sequence[str]], right: Seq
     from rich.markup import escape
     from rich.table import Table
 
-    drawn = Table(box=SIMPLE_HEAD, title=title and escape(title), title_justify="left", title_style="bold", pad_edge=False)
+    drawn = Table(
+        box=SIMPLE_HEAD, title=title and escape(title), title_justify="left", title_style="bold", pad_edge=False
+    )
     for head, to_right in zip(heads, right, strict=True):
         drawn.add_column(escape(head), justify="right" if to_right else "left", no_wrap=True)
     for row in cells:
@@ -76,7 +81,7 @@ def _rich_table(heads: Sequence[str], cells: Sequence[Sequence[str]], right: Seq
 
 
 def _coloured(cell: str) -> str:
-    colour = {"alive": "green", "suspect": "yellow", "dead": "red", "left": "dim"}.get(cell)
+    colour = COLOURS.get(cell.partition(",")[0])
     return f"[{colour}]{cell}[/]" if colour else cell
 
 

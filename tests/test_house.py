@@ -33,7 +33,7 @@ ARROWS = {
     "p2pml.cli": {"p2pml.peer", "p2pml.simulations", "p2pml.gossip", "p2pml.ensemble"},
     "p2pml.simulations": {"p2pml.gossip", "p2pml.ensemble"},
 }
-"""Which rooms a room may import; p2pml.errors and p2pml itself import nothing, and all may import them."""
+"""Which rooms a room may import, those below the end of an arrow among them; p2pml.errors is below them all."""
 
 LIBRARIES = {
     "p2pml.gossip": {"msgpack"},
