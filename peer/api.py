@@ -18,9 +18,11 @@ from .bodies import (
     LARGE,
     MAX_BODY,
     Cell,
+    Deadline,
     EvaluateRequest,
     FitRequest,
     PredictRequest,
+    RowNumber,
     Rule,
     columns_of,
     decode,
@@ -49,14 +51,14 @@ class VoteRequest(msgspec.Struct):
     """One peer asks another for its vote on these columns."""
 
     columns: dict[str, list[Cell]]
-    first_row: int = 1
+    first_row: RowNumber = 1
 
 
 class HeldOutRequest(msgspec.Struct):
     """One peer asks another to have its held-out rows scored."""
 
     combine: Rule
-    seconds: float
+    seconds: Deadline
 
 
 class PeerFitRequest(msgspec.Struct):

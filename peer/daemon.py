@@ -80,6 +80,7 @@ class Peer:
         self.trainer = Trainer(store, options)
         self._stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._place: dict[str, Any] = {}
 
     async def start(self) -> None:
         """Bind, join, serve, and begin to train; raises `BadInput` where the options do not allow it."""
@@ -286,9 +287,14 @@ class Peer:
         """Keep the port and the addresses of the others, so that a restart needs no discovery."""
         others = [list(m.address) for m in self.node.members() if m.id != self.id and m.status is not Status.LEFT]
         place = {"port": self.address[1], "peers": others[:64]}
-        if place != getattr(self, "_place", None):
-            self._place = place
+        if place == self._place:
+            return
+        self._place = place
+        try:
             self.store.write_document("place", place)
+        except BadInput as error:
+            # A restart then needs discovery; a full disk is no reason to stop answering.
+            log.warning("the others' addresses were not kept", why=str(error))
 
 
 def run_peer(options: PeerOptions) -> None:

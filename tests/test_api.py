@@ -216,7 +216,12 @@ async def test_garbage_on_the_streams_path_is_refused(peer: Peer) -> None:
 @pytest.mark.parametrize("path", ["/v1/peer/vote", "/v1/peer/evaluate", "/v1/peer/fit"])
 async def test_garbage_between_peers_is_refused(peer: Peer, path: str) -> None:
     """What claims to come from a peer is validated like all else."""
-    for body in (b"{}", b'{"command": {}, "wait": true}', b'{"columns": {"x": [1]}}', b'{"combine": 1}'):
+    for body in (
+        b"{}",
+        b'{"command": {}, "wait": true}',
+        b'{"columns": {"x": [1]}}',
+        b'{"combine": "mean", "seconds": -1}',
+    ):
         assert (await ask(peer, path, body)).status == 400
 
 
