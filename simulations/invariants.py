@@ -32,6 +32,9 @@ QUEUES = {
     "streams": limits.STREAMS_LIMIT,
 }
 
+ROUNDS = ("probe", "reconnect", "gossip", "compare", "open the catalogue")
+"""What a node has one timer for, beside those of its probes, relays and suspicions."""
+
 
 class Broken(AssertionError):
     """A property does not hold. The message names it, the host and the time."""
@@ -89,7 +92,7 @@ class Invariants:
         self._hold(queues["news"] <= 2 * members, "every queue is bounded", host, "news")
         self._hold(queues["suspicions"] < members, "every queue is bounded", host, "suspicions")
         waiting = queues["probes"] + queues["relays"] + queues["suspicions"]
-        self._hold(queues["timers"] <= 4 + waiting, "every queue is bounded", host, queues)
+        self._hold(queues["timers"] <= len(ROUNDS) + waiting, "every queue is bounded", host, queues)
 
     def _check_records(self, host: Host, run: Run) -> None:
         node = host.running

@@ -1,9 +1,10 @@
 """The shared catalogue: a versioned map per owner, which only its owner writes (Scuttlebutt, LADIS 2008).
 
-The invariant: whoever says that it knows an owner's run up to version v holds, for each of the owner's keys,
-the latest write up to v. So a delta is a contiguous range of versions, cut at the end and never in the
-middle, and it is applied only where it continues what is known. Deleted keys stay as tombstones until the
-owner collects them; who may have missed a collected one is sent everything anew, as a delta since 0.
+The invariant: whoever says that it knows an owner's run up to version v holds the last write of every key
+whose last write is at v or before (a key written again after v may still be missing). So a delta is a
+contiguous range of versions, cut at the end and never in the middle, and it is applied only where it
+continues what is known. Deleted keys stay as tombstones until the owner collects them; who may have missed a
+collected one is sent everything anew, as a delta since 0.
 """
 
 from __future__ import annotations

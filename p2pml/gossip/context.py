@@ -35,7 +35,6 @@ class Context:
         self.rng = rng
         self.wire = wire
         self.now = 0.0
-        self.resumed_at = 0.0
         self.silent = False
         self.state = 0
         self.effects: list[Effect] = []

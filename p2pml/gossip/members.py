@@ -126,7 +126,8 @@ class Members:
                 self._next += 1
                 if record is not None and record.live and record.id != me:
                     return record
-            self._order = [peer for peer in self._order if self.is_live(peer)]
+            # Who was forgotten and came back within one round is in the list twice.
+            self._order = [peer for peer in dict.fromkeys(self._order) if self.is_live(peer)]
             self._rng.shuffle(self._order)
             self._next = 0
         return None

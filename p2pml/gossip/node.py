@@ -77,6 +77,7 @@ class Node:
         self._healing = Healing(context, self._membership, self._sync)
         self._buckets = Buckets()
         self._started = False
+        self._last_timer = 0.0
         self._handlers: dict[type[Event], Callable[[Any], None]] = {
             Start: self._start,
             DatagramReceived: self._datagram_received,
@@ -165,11 +166,11 @@ class Node:
             return
         self._started = True
         context, settings = self._context, self._context.settings
-        context.resumed_at = context.now
+        self._last_timer = context.now
         context.spread(context.own)
         context.spread_head(context.own)
         context.timer(context.rng.random() * settings.probe_interval, self._probe_round)
-        context.timer(context.rng.random() * settings.sync_interval, self._sync_round)
+        context.timer(settings.sync_interval, self._open_catalogue)
         context.timer(context.rng.random() * settings.reconnect_interval, self._reconnect_round)
         self._healing.join(event.seeds)
 
@@ -185,7 +186,7 @@ class Node:
             context.spread_head(own)
 
     def _open_catalogue(self) -> None:
-        """End what an earlier run wrote: a run that has had nothing to say by its first sync says so."""
+        """End what an earlier run wrote: a run that has had nothing to say for a while says so."""
         context = self._context
         own = context.own
         before = context.mark(own.id)
@@ -212,20 +213,23 @@ class Node:
         due = context.due(event.token)
         if due is None:
             return
-        lateness = context.now - max(due, context.resumed_at)
-        if lateness > context.settings.probe_timeout:
+        if context.now - max(due, self._last_timer) > context.settings.probe_timeout:
             # This may overtake the very timer, if it belonged to a probe or to a deadline.
-            self._stalled(lateness)
+            self._stalled(context.now - self._last_timer)
+        self._last_timer = context.now
         context.fire(event.token)
 
-    def _stalled(self, lateness: float) -> None:
-        """Discount a time in which this process stood still: silence meanwhile was its own."""
+    def _stalled(self, silence: float) -> None:
+        """Discount a time in which this process stood still: silence meanwhile was its own.
+
+        All that is known is that it ran when the last timer fired. To discount the lateness alone would let a
+        verdict pass at once where its own timer is the first that comes late.
+        """
         context = self._context
-        context.resumed_at = context.now
         context.counters["stalls"] += 1
         context.health.worse()
         self._prober.void()
-        self._membership.suspicions.shift(lateness)
+        self._membership.suspicions.shift(silence)
 
     def _probe_round(self) -> None:
         """Probe the next member; a node that is alone looks for somebody instead."""
@@ -235,11 +239,6 @@ class Node:
         else:
             self._healing.greet_seed()
         context.timer(context.settings.probe_interval * context.health.multiplier, self._probe_round)
-
-    def _sync_round(self) -> None:
-        self._open_catalogue()
-        self._sync.tick()
-        self._context.timer(self._context.settings.sync_interval, self._sync_round)
 
     def _reconnect_round(self) -> None:
         self._healing.tick()
@@ -371,6 +370,7 @@ class Node:
             case Ack():
                 target = self._prober.on_ack(message, packet)
                 if target is not None:
+                    self._membership.suspicions.answered(target)
                     self._sync.on_state(target, message.state)
             case PingRequest():
                 self._prober.on_ping_request(message, source)

@@ -66,6 +66,9 @@ class Prober:
     def tick(self) -> None:
         """Probe the next member of the round."""
         context = self._context
+        # The last probe ends at this very moment; were it still open, a group of two would skip every other one.
+        for probe in [probe for probe in self._probes.values() if probe.until <= context.now]:
+            self._failed(probe.sequence)
         target = context.members.next_target(context.me.id)
         if target is not None:
             self.probe(target.id)

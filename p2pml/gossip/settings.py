@@ -30,7 +30,7 @@ class Settings:
     gossip_fanout: int
     """Members told in one round."""
     sync_interval: float
-    """Between two comparisons of tables with a member whose table is known to differ."""
+    """Between two comparisons of tables, which happen only with members whose tables were seen to differ."""
     reconnect_interval: float
     """Between two greetings of a dead member and of a seed: partitions heal within about two of them."""
     retransmit: int = 4

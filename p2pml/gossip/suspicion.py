@@ -1,8 +1,8 @@
 """Suspicion: how long a member has to refute, and when its silence is a verdict of death.
 
 The more members accuse independently, the sooner (Lifeguard §4.2). Beyond Lifeguard, an early verdict takes
-enough accusers, and any verdict takes word from a third member since the suspicion began: who hears nobody
-is cut off itself. A process that stood still moves all deadlines by as long as it stood.
+enough accusers; any verdict takes word from a third member since the suspicion began (who hears nobody is cut
+off itself), and a last probe that fails. A process that stood still moves all deadlines by as long as it stood.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ class Suspicion:
     token: int = 0
     heard: float | None = None
     waiting: bool = False
+    answered: float = -math.inf
 
 
 class Suspicions:
@@ -99,6 +100,12 @@ class Suspicions:
                 self._schedule(suspicion)
                 self._doubt(suspicion.subject)
 
+    def answered(self, subject: str) -> None:
+        """Note that a suspect answered a probe, and so was told; its refutation should be on its way."""
+        suspicion = self._open.get(subject)
+        if suspicion is not None:
+            suspicion.answered = self._context.now
+
     def shift(self, lateness: float) -> None:
         """Give every suspect as much more time as this process stood still."""
         for suspicion in self._open.values():
@@ -112,13 +119,23 @@ class Suspicions:
         self._await(suspicion, max(context.now, suspicion.started + span))
 
     def _await(self, suspicion: Suspicion, deadline: float) -> None:
+        """Arrange the last probe, so that it has just failed at the deadline, or not."""
         context = self._context
         suspicion.deadline = deadline
         context.cancel(suspicion.token)
-        suspicion.token = context.timer(deadline - context.now, lambda: self._expired(suspicion))
+        begin = deadline - context.settings.probe_interval
+        suspicion.token = context.timer(begin - context.now, lambda: self._last_probe(suspicion))
+
+    def _last_probe(self, suspicion: Suspicion) -> None:
+        context = self._context
+        self._doubt(suspicion.subject)
+        suspicion.token = context.timer(suspicion.deadline - context.now, lambda: self._expired(suspicion))
 
     def _expired(self, suspicion: Suspicion) -> None:
         context = self._context
+        if context.now <= suspicion.answered + context.settings.probe_interval:
+            self._await(suspicion, context.now + context.settings.probe_interval)
+            return
         if context.members.live > 2:
             if suspicion.heard is None:
                 suspicion.waiting = True

@@ -48,26 +48,40 @@ class Sync:
         """Compare with nobody yet."""
         self._context = context
         self._differing: dict[str, None] = {}
+        self._armed = False
+        self._last = -context.settings.sync_interval
         self._pulled: dict[str, tuple[int, int, float]] = {}
         self._streams: dict[int, Address] = {}
         self._stream = 0
 
     # Asking.
 
-    def tick(self) -> None:
-        """Compare with a member that was seen to differ, if there is any."""
+    def on_state(self, peer: str, state: int) -> None:
+        """Note whether a member's tables are as ours, and arrange a comparison if they are not.
+
+        It comes a probe interval later, when the news of what has just changed has arrived by itself, but not
+        within the sync interval of the last one.
+        """
         context = self._context
+        if state == context.state:
+            self._differing.pop(peer, None)
+            return
+        if len(self._differing) < DIFFERING_LIMIT:
+            self._differing[peer] = None
+        if not self._armed:
+            self._armed = True
+            rest = self._last + context.settings.sync_interval - context.now
+            context.timer(max(context.settings.probe_interval, rest), self._compare)
+
+    def _compare(self) -> None:
+        """Compare with a member that was seen to differ, if one still is."""
+        context = self._context
+        self._armed = False
         differing = [record for peer in self._differing if (record := context.members.get(peer)) and record.live]
         self._differing.clear()
         if differing:
+            self._last = context.now
             context.send_to(context.rng.choice(differing), self.digest(ROOM))
-
-    def on_state(self, peer: str, state: int) -> None:
-        """Note whether a member's tables are as ours."""
-        if state == self._context.state:
-            self._differing.pop(peer, None)
-        elif len(self._differing) < DIFFERING_LIMIT:
-            self._differing[peer] = None
 
     def greet(self, address: Address, *messages: Message) -> None:
         """Introduce this node to whoever lives at an address, and ask what it knows."""

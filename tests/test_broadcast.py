@@ -1,0 +1,57 @@
+"""Laws of the news queue: bounded, fair, and about each subject only the latest."""
+
+from __future__ import annotations
+
+from p2pml.gossip.broadcast import Broadcasts, transmit_limit
+
+ROOMY = 10**6
+
+
+def queue(*parts: bytes) -> Broadcasts:
+    """Make a queue with news about different subjects."""
+    broadcasts = Broadcasts()
+    for part in parts:
+        broadcasts.put(("claim", part.decode()), part)
+    return broadcasts
+
+
+def test_news_is_sent_a_logarithmic_number_of_times() -> None:
+    """The limit is λ·ceil(log10(n + 1)), and then the news is gone."""
+    assert [transmit_limit(4, live) for live in (1, 9, 10, 99, 100)] == [4, 4, 8, 8, 12]
+    broadcasts = queue(b"news")
+    assert [broadcasts.take(ROOMY, 3) for _ in range(4)] == [[b"news"]] * 3 + [[]]
+    assert len(broadcasts) == 0
+
+
+def test_the_least_sent_goes_first_and_of_these_the_newest() -> None:
+    """What others have heard more often waits."""
+    broadcasts = queue(b"a", b"b")
+    assert broadcasts.take(1, 9) == [b"b"]
+    assert broadcasts.take(1, 9) == [b"a"]
+    broadcasts.put(("claim", "c"), b"c")
+    assert broadcasts.take(1, 9) == [b"c"]
+    assert broadcasts.take(3, 9) == [b"c", b"a", b"b"]
+
+
+def test_newer_news_replaces_older_about_the_same_subject() -> None:
+    """One record a subject is queued, and it begins anew."""
+    broadcasts = queue(b"a", b"b")
+    broadcasts.take(ROOMY, 9)
+    broadcasts.put(("claim", "a"), b"A")
+    assert len(broadcasts) == 2
+    assert broadcasts.take(ROOMY, 9) == [b"A", b"b"]
+
+
+def test_what_does_not_fit_waits() -> None:
+    """A packet takes what fits into its room; the rest keeps its place."""
+    broadcasts = queue(b"long", b"s")
+    assert broadcasts.take(3, 9) == [b"s"]
+    assert broadcasts.take(4, 9) == [b"long"]
+
+
+def test_dropped_news_is_not_sent() -> None:
+    """News about a forgotten member goes with it."""
+    broadcasts = queue(b"a")
+    broadcasts.drop(("claim", "a"))
+    broadcasts.drop(("claim", "a"))
+    assert broadcasts.take(ROOMY, 9) == []

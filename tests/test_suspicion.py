@@ -1,0 +1,241 @@
+"""Laws of suspicion: how long a suspect has, and what it takes to call it dead."""
+
+from __future__ import annotations
+
+import pytest
+from gossip_support import Jar, claim, identity
+
+from p2pml.gossip import Me, Settings, Status
+from p2pml.gossip.messages import Ack, Claim, Nack, Ping, PingRequest
+from p2pml.gossip.suspicion import timeout
+
+LAN = Settings.lan()
+A, B, C, D = (identity(index) for index in range(1, 5))
+
+
+def jar(*peers: Me) -> Jar:
+    """Make a node that knows some peers."""
+    one = Jar()
+    one.meet(*peers)
+    return one
+
+
+def accuse(one: Jar, subject: Me, *accusers: Me, incarnation: int = 0) -> None:
+    """Let peers accuse another, all in a packet of the first."""
+    one.hear(accusers[0], Claim(claim(subject, Status.SUSPECT, incarnation, *accusers)))
+
+
+def verdict_after(one: Jar, subject: Me, most: float = 100.0) -> float:
+    """Let time pass until a peer is dead, with a third one to be heard all along; say how long that took."""
+    start = one.now
+    while one.now < start + most:
+        one.hear(A, Nack(0))
+        one.run(0.05)
+        if one.status(subject) is Status.DEAD:
+            return one.now - start
+    raise AssertionError("no verdict")
+
+
+@pytest.mark.parametrize(
+    ("live", "accusers", "seconds"),
+    [
+        (2, 1, 4.0),
+        (3, 1, 4 * 8 / 3),
+        (3, 2, 4.0),
+        (4, 1, 4 * 13 / 3),
+        (4, 3, 4.0),
+        (10, 0, 24.0),
+        (10, 1, 24.0),
+        (10, 2, 24.0),
+        (10, 4, 4.0),
+        (100, 1, 48.0),
+        (100, 4, 8.0),
+        (1000, 4, 12.0),
+    ],
+)
+def test_the_time_to_refute(live: int, accusers: int, seconds: float) -> None:
+    """It grows with the logarithm of the cluster, and shrinks as others confirm."""
+    assert timeout(LAN, live, accusers) == pytest.approx(seconds)
+
+
+def test_more_accusers_never_give_more_time() -> None:
+    """The time falls with each accuser, from the longest to the shortest."""
+    for live in range(2, 200):
+        times = [timeout(LAN, live, accusers) for accusers in range(5)]
+        assert times == sorted(times, reverse=True)
+        assert times[4] == pytest.approx(timeout(LAN, live, 10**6), rel=0.01)
+
+
+def test_an_early_verdict_takes_enough_accusers() -> None:
+    """With fewer than min(3, live - 2) accusers only the longest time will do (the fourth rule)."""
+    for live in (5, 50):
+        assert timeout(LAN, live, 2) == timeout(LAN, live, 1)
+        assert timeout(LAN, live, 3) < timeout(LAN, live, 2)
+
+
+def test_independent_accusers_bring_the_verdict_forward() -> None:
+    """With all that can confirm, a member is dead after the shortest time."""
+    one = jar(A, B, C, D)
+    accuse(one, D, A, B, C)
+    assert verdict_after(one, D) < timeout(LAN, 5, 4) + 2
+
+
+def test_names_that_nobody_knows_are_no_accusers() -> None:
+    """Inventing accusers does not hasten a death."""
+    one = jar(A, B, C, D)
+    invented = [identity(index) for index in range(50, 53)]
+    one.hear(A, Claim(claim(D, Status.SUSPECT, 0, *invented)))
+    assert verdict_after(one, D) > timeout(LAN, 5, 4) + 2
+
+
+def test_a_suspect_that_refutes_is_alive() -> None:
+    """A later incarnation ends the suspicion, and its timer does nothing."""
+    one = jar(A, B, C, D)
+    accuse(one, D, A, B, C)
+    one.run(1)
+    one.hear(D, Claim(claim(D, Status.ALIVE, 1)))
+    assert one.status(D) is Status.ALIVE
+    assert one.node.queues()["suspicions"] == 0
+
+
+def test_a_new_suspicion_has_its_full_time() -> None:
+    """The time of an earlier incarnation's suspicion does not count."""
+    one = jar(A, B, C, D)
+    accuse(one, D, A, B, C)
+    one.run(3)
+    accuse(one, D, A, incarnation=1)
+    one.run(4)
+    assert one.status(D) is Status.SUSPECT
+
+
+def test_nobody_is_buried_by_who_hears_nobody() -> None:
+    """Without a word from a third member since the suspicion began there is no verdict (the third rule)."""
+    one = jar(A, B, C, D)
+    accuse(one, D, A, B, C)
+    one.run(200)
+    assert one.status(D) is Status.SUSPECT
+    assert {one.status(peer) for peer in (A, B, C, D)} == {Status.SUSPECT}
+
+
+def test_who_hears_again_begins_anew() -> None:
+    """The first word after a long silence starts the suspicion over, with a probe, instead of ending it."""
+    one = jar(A, B, C, D)
+    accuse(one, D, A, B, C)
+    one.run(200)
+    one.clear()
+    one.hear(A, Claim(claim(A, Status.ALIVE, 9)))
+    assert one.status(D) is Status.SUSPECT
+    assert verdict_after(one, D) >= timeout(LAN, 5, 4) - 2.1
+
+
+def test_the_suspect_itself_is_no_third_member() -> None:
+    """Word from the suspect does not help to bury it."""
+    one = jar(A, B, D)
+    accuse(one, D, A, B)
+    for _ in range(200):
+        one.hear(D, Nack(0))
+        one.run(0.5)
+    assert one.status(D) is not Status.DEAD
+
+
+def test_hearing_late_gives_a_grace() -> None:
+    """Where a third member is first heard just before the deadline, there is time for one more probe."""
+    one = jar(A, B, C, D)
+    accuse(one, D, A, B, C)
+    one.run(timeout(LAN, 5, 4) - 0.2)
+    one.hear(A, Nack(0))
+    one.run(1.9)
+    assert one.status(D) is Status.SUSPECT
+    one.run(0.2)
+    assert one.status(D) is Status.DEAD
+
+
+def test_two_need_no_third() -> None:
+    """In a group of two, nobody else can be heard: the time alone decides."""
+    one = jar(A)
+    one.run(12)
+    assert one.statuses(A) == [Status.SUSPECT, Status.DEAD]
+
+
+def test_standing_still_moves_the_deadlines() -> None:
+    """A process that stood still gives suspects as much more time (the second rule)."""
+    one = jar(A, B, C, D)
+    accuse(one, D, A, B, C)
+    one.hear(A, Nack(0))
+    one.run(2)
+    one.stall(20)
+    assert one.status(D) is Status.SUSPECT
+    one.hear(A, Nack(0))
+    one.run(1)
+    assert one.status(D) is Status.SUSPECT
+    assert verdict_after(one, D) < 30
+
+
+def test_standing_still_voids_the_probes_in_flight() -> None:
+    """Silence while this process stood still was its own: nobody is accused for it (the second rule)."""
+    one = jar(A, B, C)
+    one.run(1.2)
+    assert one.node.queues()["probes"]
+    one.stall(20)
+    assert one.node.queues()["probes"] <= 1
+    assert {one.status(peer) for peer in (A, B, C)} == {Status.ALIVE}
+    assert one.node.counters["stalls"] == 1
+
+
+def test_the_suspect_is_told_first() -> None:
+    """Whoever accuses says so to the accused in the same step, and in whatever it sends to it after."""
+    one = jar(A, B, C)
+    while Status.SUSPECT not in [one.status(peer) for peer in (A, B, C)]:
+        one.run(0.05)
+    suspect = next(peer for peer in (A, B, C) if one.status(peer) is Status.SUSPECT)
+    told = [message.record.id for message in one.said(Claim, suspect.address)]
+    assert suspect.id in told
+    one.clear()
+    one.hear(suspect, Ping(5, one.node.me.id))
+    assert one.said(Ack, suspect.address)
+    assert one.said(Claim, suspect.address)[0].record.status is Status.SUSPECT
+
+
+def test_an_accusation_by_another_is_checked_at_once() -> None:
+    """Who hears an accusation probes the accused, so that confirmations come quickly."""
+    one = jar(A, B, C, D)
+    accuse(one, D, A)
+    assert [ping.target for ping in one.said(Ping, D.address)] == [D.id]
+    one.run(1.1)
+    record = one.node.record(D.id)
+    assert record is not None
+    assert record.accusers == tuple(sorted((A.id, one.node.me.id)))
+    assert one.said(PingRequest)
+
+
+def test_a_suspect_that_answers_is_not_buried() -> None:
+    """The last probe before the verdict decides: who answers was told, and has time to refute."""
+    one = jar(A, B, C, D)
+    accuse(one, D, A, B, C)
+    one.live(20, A, B, C, D)
+    assert one.status(D) is Status.SUSPECT
+    one.live(1.5, A, B, C)
+    one.live(3, A, B, C)
+    assert one.status(D) is Status.DEAD
+
+
+def test_the_last_probe_does_not_delay_the_verdict() -> None:
+    """It is sent so early that it has failed at the deadline."""
+    one = jar(A, B, C, D)
+    accuse(one, D, A, B, C)
+    one.live(timeout(LAN, 5, 4) - 0.1, A, B, C)
+    assert one.status(D) is Status.SUSPECT
+    one.live(0.2, A, B, C)
+    assert one.status(D) is Status.DEAD
+
+
+def test_a_wait_for_a_word_outlasts_stalls_and_own_accusations() -> None:
+    """While nobody is heard, nothing that this node finds out alone brings the verdict on."""
+    one = jar(A, B, C)
+    accuse(one, C, A)
+    while one.node.record(C.id).accusers != tuple(sorted((A.id, one.node.me.id))):  # type: ignore[union-attr]
+        one.run(0.1)
+    one.run(100)
+    one.stall(30)
+    one.run(100)
+    assert one.status(C) is Status.SUSPECT

@@ -1,0 +1,376 @@
+"""Laws of comparing tables: what one lacks and the other has goes over, by datagram or by stream."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from gossip_support import WIRE, Jar, claim, identity, later, packet
+
+from p2pml.gossip import (
+    EntryChanged,
+    Join,
+    Me,
+    SetEntry,
+    Settings,
+    Status,
+    StreamAnswered,
+    StreamFailed,
+    StreamReceived,
+    limits,
+)
+from p2pml.gossip.messages import Ack, Claim, Delta, Digest, Head, Line, More, Ping, Wants, Write
+
+ME = identity(0)
+A, B, C = (identity(index) for index in range(1, 4))
+MANY = [identity(index) for index in range(1, 61)]
+
+
+def jar(*peers: Me, **options: Any) -> Jar:
+    """Make a node that knows some peers."""
+    one = Jar(ME, **options)
+    one.meet(*peers)
+    return one
+
+
+def line(peer: Me, incarnation: int = 0, version: int = 0, collected: int = 0) -> Line:
+    """Write a digest line about a live peer."""
+    return Line(peer.id, peer.generation, incarnation * 4, collected, version)
+
+
+def delta(owner: Me, since: int, until: int, **entries: bytes) -> Delta:
+    """Write a delta with consecutive versions."""
+    written = tuple(Write(key, since + place, value) for place, (key, value) in enumerate(entries.items(), 1))
+    return Delta(owner.id, owner.generation, owner.nonce, 0, since, until, written)
+
+
+def read_stream(data: bytes) -> Any:
+    """Read a stream message."""
+    return WIRE.open(data, limits.STREAM_LIMIT)
+
+
+def of(kind: type[Any], messages: Any) -> list[Any]:
+    """Choose the messages of one kind."""
+    return [message for message in messages if isinstance(message, kind)]
+
+
+def test_a_complete_digest_brings_the_members_that_are_not_in_it() -> None:
+    """Who lists all that it knows is sent everybody else, this node included."""
+    one = jar(A, B)
+    one.hear(A, Digest(True, 1, (line(A),)))
+    assert {message.record.id for message in one.said(Claim, A.address)} == {ME.id, B.id}
+    assert not one.said(Wants)
+
+
+def test_a_partial_digest_brings_this_node_alone() -> None:
+    """What is not listed may well be known, but who answers should be."""
+    one = jar(A, B)
+    one.hear(A, Digest(False, 3, (line(A),)))
+    assert [message.record.id for message in one.said(Claim, A.address)] == [ME.id]
+    assert not one.said(More)
+
+
+def test_who_knows_fewer_members_is_told_to_come_by_stream() -> None:
+    """A partial digest cannot show who is missing: the counts of the living can."""
+    one = jar(A, B)
+    one.hear(A, Digest(False, 2, (line(A),)))
+    assert one.said(More, A.address)
+
+
+def test_a_digest_is_answered_line_by_line() -> None:
+    """Where we know more we send it, where we know less we ask for it, and else we say nothing."""
+    one = jar(A, B, C)
+    one.hear(B, Claim(claim(B, Status.ALIVE, 5)))
+    one.hear(C, delta(C, 0, 2, key=b"value", other=b""))
+    one.hush()
+    one.hear(A, Digest(True, 4, (line(ME), line(A, 3), line(B, 4), line(C, 0, 1))))
+    assert [message.record.incarnation for message in one.said(Claim)] == [5]
+    assert [(one.since, one.until) for one in one.said(Delta)] == [(1, 2)]
+    (wants,) = one.said(Wants)
+    assert wants.lines == (line(A),)
+
+
+def test_equal_tables_say_nothing() -> None:
+    """A digest that shows what we know is not answered."""
+    one = jar(A)
+    one.hear(A, Digest(True, 2, (line(ME), line(A))))
+    assert not one.sent()
+
+
+def test_the_dead_are_not_in_digests_but_corrected() -> None:
+    """Who holds a dead member alive is told so."""
+    one = jar(A, B)
+    one.bury(A, B)
+    one.hear(A, Digest(True, 3, (line(ME), line(A), line(B))))
+    assert [message.record.status for message in one.said(Claim, A.address)] == [Status.DEAD]
+    assert B.id not in {entry.id for entry in one.node._sync.digest(1000).lines}
+
+
+def test_an_unknown_member_is_asked_for() -> None:
+    """A line about a stranger brings the question for it."""
+    one = jar(A)
+    one.hear(A, Digest(False, 3, (line(ME), line(A), line(B))))
+    (wants,) = one.said(Wants)
+    assert wants.lines == (Line(B.id, 0, 0, 0, 0),)
+
+
+def test_wants_are_answered_with_what_is_known() -> None:
+    """A want brings claim and writes; what is not known brings nothing."""
+    one = jar(A, B)
+    one.take(SetEntry("key", b"value"))
+    one.hush()
+    one.hear(A, Wants((Line(ME.id, 0, 0, 0, 0), Line(C.id, 0, 0, 0, 0), line(B))))
+    assert [message.record.id for message in one.said(Claim)] == [ME.id]
+    assert [message.owner for message in one.said(Delta)] == [ME.id]
+    one.clear()
+    one.hear(A, Wants((line(B),)))
+    assert not one.sent()
+
+
+def test_never_seen_members_come_first_and_then_the_deepest() -> None:
+    """What fits is what matters most."""
+    one = jar(A, B, C)
+    for peer, versions in ((A, 1), (B, 3)):
+        one.hear(peer, delta(peer, 0, versions, **{f"k{index}": b"" for index in range(versions)}))
+    one.hush()
+    one.hear(A, Digest(True, 3, (line(ME), line(A), line(B))))
+    order = [
+        message.record.id if isinstance(message, Claim) else message.owner
+        for sent in one.sent()
+        for message in sent.packet.messages
+        if isinstance(message, Claim | Delta)
+    ]
+    assert order == [C.id, B.id, A.id]
+
+
+def test_a_digest_of_many_members_is_a_random_part_that_fits() -> None:
+    """Different members are listed each time, and the digest says that it is not complete."""
+    one = jar(*MANY)
+    parts = []
+    for _ in range(3):
+        one.clear()
+        one.take(Join((("10.9.9.9", 1),)))
+        (digest,) = one.said(Digest)
+        assert not digest.complete
+        assert digest.live == 61
+        parts.append({entry.id for entry in digest.lines})
+        assert 20 < len(parts[-1]) < 61
+    assert len(set.union(*parts)) > len(parts[0])
+
+
+def test_what_does_not_fit_is_fetched_by_stream() -> None:
+    """The sender says that there is more; the other opens a stream with all that it knows."""
+    one = jar(*MANY)
+    one.hear(A, Digest(True, 1, (line(A),)))
+    assert 4 < len(one.said(Claim, A.address)) < 60
+    assert one.said(More, A.address)
+    two = Jar(A)
+    two.hear(ME, More())
+    (stream,) = two.opened()
+    digest = of(Digest, read_stream(stream.data).messages)[0]
+    assert digest.complete
+    one.clear()
+    one.take(StreamReceived(("10.0.0.1", 40000), stream.data, 9))
+    (answer,) = one.answered()
+    assert answer.token == 9
+    two.take(StreamAnswered(stream.token, answer.data))
+    assert len(two.node.members()) == 61
+    assert two.node.queues()["streams"] == 0
+
+
+def test_a_value_too_large_for_a_packet_goes_by_stream() -> None:
+    """Entries up to their limit reach the others all the same."""
+    one = jar(A)
+    one.take(SetEntry("big", bytes(limits.VALUE_LIMIT)))
+    one.hush()
+    one.hear(A, Wants((line(ME),)))
+    assert one.said(More, A.address)
+    assert not one.said(Delta)
+
+
+def test_an_answer_asks_for_what_it_lacks_and_gets_it() -> None:
+    """Both learn of one stream: what the answerer wants follows by datagram, or by stream if it is much."""
+    for value, streams in ((b"small", 0), (bytes(4000), 1)):
+        one = jar(A)
+        one.take(SetEntry("key", value))
+        one.hush()
+        one.hear(A, More())
+        (stream,) = one.opened()
+        one.clear()
+        one.take(StreamAnswered(stream.token, packet(A, Wants((line(ME),)))))
+        assert len(one.opened()) == streams
+        deltas = one.said(Delta) or of(Delta, read_stream(one.opened()[0].data).messages)
+        assert deltas[0].writes[0].value == value
+
+
+def test_a_pushed_stream_is_answered_with_nothing() -> None:
+    """Who only sends data gets an empty packet back."""
+    one = jar(A)
+    one.take(StreamReceived(("10.0.0.1", 40000), packet(A, delta(A, 0, 1, key=b"value")), 3))
+    assert one.node.entries(A.id) == {"key": b"value"}
+    (answer,) = one.answered()
+    assert read_stream(answer.data).messages == ()
+
+
+def test_a_stream_goes_on_while_it_brings_something() -> None:
+    """An answer that says that there is more is followed by another request, unless it brought nothing."""
+    one = jar(A)
+    one.hear(A, More())
+    (first,) = one.opened()
+    one.take(StreamAnswered(first.token, packet(A, Claim(claim(B)), More())))
+    second = one.opened()[-1]
+    assert second.token != first.token
+    one.take(StreamAnswered(second.token, packet(A, Claim(claim(B)), More())))
+    assert len(one.opened()) == 2
+    one.take(StreamAnswered(second.token, packet(A, More())))
+    assert one.node.queues()["streams"] == 0
+
+
+def test_streams_are_bounded_and_one_an_address() -> None:
+    """However often there is said to be more, few streams are open."""
+    one = jar(*MANY)
+    for peer in (A, A, *MANY[:8]):
+        one.hear(peer, More())
+    assert len(one.opened()) == one.node.queues()["streams"] == limits.STREAMS_LIMIT
+    assert one.node.counters["streams_refused"] > 0
+    for stream in one.opened():
+        one.take(StreamFailed(stream.token))
+        one.take(StreamFailed(stream.token))
+    assert one.node.queues()["streams"] == 0
+
+
+def test_a_stream_request_that_is_no_packet_is_refused() -> None:
+    """Whatever comes, there is exactly one answer."""
+    one = jar(A)
+    for data in (b"", b"nonsense", packet(later(A, 1), Digest(True, 1, ())), packet(ME)):
+        one.clear()
+        one.take(StreamReceived(("10.0.0.1", 40000), data, 3))
+        assert len(one.answered()) == 1
+    one.take(StreamAnswered(99, b""))
+    one.hear(A, More())
+    one.take(StreamAnswered(one.opened()[0].token, b"nonsense"))
+    assert one.node.queues()["streams"] == 0
+
+
+def test_a_stream_says_nothing_about_an_address() -> None:
+    """The port of a connection is nobody's address."""
+    one = jar(A)
+    one.take(StreamReceived(("10.5.5.5", 40000), packet(A, Claim(claim(A, Status.ALIVE, 1)), Ping(1, ME.id)), 3))
+    assert one.node.member(A.id).address == A.address  # type: ignore[union-attr]
+    assert not one.said(Ack)
+
+
+def test_a_conflict_that_comes_by_stream_stops_this_node() -> None:
+    """The request is answered, and then there is silence."""
+    one = jar(A)
+    other = replace(ME, nonce=ME.nonce + 1)
+    one.take(StreamReceived(("10.0.0.1", 40000), packet(A, Claim(claim(other)), Claim(claim(B))), 3))
+    assert [answer.data for answer in one.answered()] == [b""]
+    assert one.status(B) is None
+
+
+def test_a_whole_table_is_not_news() -> None:
+    """What comes in bulk is old to everybody else, and is not spread; a little is."""
+    for count, spread in ((limits.BULK_LIMIT, True), (limits.BULK_LIMIT + 1, False)):
+        one = jar(A)
+        claims = [Claim(claim(peer)) for peer in MANY[1 : count + 1]]
+        one.take(StreamReceived(("10.0.0.1", 40000), packet(A, *claims), 3))
+        assert (one.node.queues()["news"] > 0) == spread
+
+
+def test_a_head_ahead_of_us_is_asked_for_once() -> None:
+    """The version of a catalogue is news; who is behind asks the teller for the writes."""
+    one = jar(A, B)
+    for _ in range(3):
+        one.hear(A, Head(B.id, 1, 4))
+    assert [wants.lines for wants in one.said(Wants, A.address)] == [(line(B),)]
+    one.hear(A, Head(B.id, 1, 5))
+    one.run(1)
+    one.hear(A, Head(B.id, 1, 5))
+    assert len([wants for wants in one.said(Wants, A.address) if wants.lines == (line(B),)]) == 3
+
+
+def test_a_head_that_is_known_or_our_own_is_not_asked_for() -> None:
+    """Old heads, and what others say of our own catalogue, bring nothing."""
+    one = jar(A, B)
+    one.hear(B, delta(B, 0, 2, a=b"", b=b""))
+    one.hush()
+    for head in (Head(B.id, 1, 2), Head(B.id, 1, 1), Head(ME.id, 1, 99)):
+        one.hear(A, head)
+    assert not one.said(Wants)
+
+
+def test_a_head_of_a_stranger_or_a_later_run_brings_its_claim() -> None:
+    """What is asked for is then all that the teller knows."""
+    one = jar(A, B)
+    one.hear(A, Head(C.id, 1, 1), Head(B.id, 2, 1))
+    assert {wants.lines[0].id for wants in one.said(Wants, A.address)} == {B.id, C.id}
+
+
+def test_the_memory_of_heads_is_bounded() -> None:
+    """Heads of invented owners do not fill it."""
+    one = jar(A)
+    for index in range(limits.MEMBERS_LIMIT + 3):
+        one.hear(A, Head(f"{index:032x}", 1, 1), source=("10.1.1.1", 1 + index % 60000))
+    assert len(one.node._sync._pulled) == limits.MEMBERS_LIMIT
+
+
+def test_writes_of_others_are_told_and_passed_on() -> None:
+    """Each changed value is notified, and the new version is news."""
+    one = jar(A)
+    one.hear(A, delta(A, 0, 1, key=b"value"))
+    assert one.changes() == [EntryChanged(A.id, "key", b"value")]
+    assert one.node.queues()["news"] == 1
+    one.hear(A, delta(A, 0, 1, key=b"value"))
+    assert len(one.changes()) == 1
+
+
+@pytest.mark.parametrize("owner", [ME, B, later(A, 2)])
+def test_writes_of_ourselves_of_strangers_and_of_unknown_runs_are_ignored(owner: Me) -> None:
+    """Only its owner writes a catalogue, and only in the run that is known."""
+    one = jar(A)
+    one.hear(A, delta(owner, 0, 1, key=b"forged"))
+    assert one.node.entries(owner.id) == {}
+    assert one.node.counters["deltas_ignored"] == 1
+
+
+def test_equal_states_skip_the_sync() -> None:
+    """While every ack shows the same state as ours, no digest is sent; one that differs brings one."""
+    for differs in (False, True):
+        one = jar(A)
+        one.hush()
+        for _ in range(25):
+            one.run(1)
+            for ping in one.said(Ping):
+                one.hear(A, Ack(ping.sequence, one.node.state() + differs))
+            digests = one.said(Digest)
+            one.clear()
+            if digests:
+                break
+        assert bool(digests) == differs
+
+
+def test_a_difference_that_passed_is_forgotten() -> None:
+    """An ack that agrees again takes the member off the list, which is bounded."""
+    one = jar(*MANY)
+    sync = one.node._sync
+    for peer in MANY:
+        sync.on_state(peer.id, one.node.state() + 1)
+    assert len(sync._differing) == 16
+    for peer in MANY:
+        sync.on_state(peer.id, one.node.state())
+    assert not sync._differing
+
+
+def test_one_node_knows_all_after_a_sync_with_any_other() -> None:
+    """The state hash is equal where the tables are, and only there."""
+    one, two = jar(A, B), Jar(C, Settings.lan())
+    assert one.node.state() != two.node.state()
+    two.take(Join((ME.address,)))
+    for first, second, start in ((one, two, two), (two, one, one), (one, two, two)):
+        sent = start.sent(first.node.me.address)
+        start.clear()
+        for each in sent:
+            first.hear(second.node.me, *each.packet.messages)
+    assert one.node.state() == two.node.state()
