@@ -75,7 +75,8 @@ class Evaluator:
         scored = [part.statistics for part in parts if part.statistics is not None]
         if roll.schema is None or not scored:
             reasons = "; ".join(f"{entry['name']}: {entry['reason']}" for entry in missing.values())
-            raise NoVotes(f"no peer has held-out rows that could be scored ({reasons or 'none is live'})")
+            none = reasons or "all were started with --holdout 0, or have too few rows; evaluate on a file instead"
+            raise NoVotes(f"no peer has held-out rows that could be scored ({none})")
         everyone = Scored(merged(scored), missing, max(roll.expected, *(part.expected for part in parts)))
         return _evaluated(everyone, roll.schema, rule, loop.time() - began, statistics=False)
 

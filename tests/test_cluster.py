@@ -162,3 +162,11 @@ async def test_a_restart_trains_anew_only_where_something_changed(tmp_path: Path
     again, _ = await digest(seed=5)
     assert again == other
     assert list(state.glob("*.corrupt"))
+
+
+async def test_without_held_out_rows_there_is_nothing_to_evaluate_but_a_file(tmp_path: Path) -> None:
+    """The sentence says what to do."""
+    async with peers_here(tmp_path, [write_part(tmp_path / "a.csv")], [{"holdout": 0.0}]) as (peer,):
+        answer = await ask(peer, "/v1/evaluate", {})
+    assert answer.status == 503
+    assert "evaluate on a file instead" in answer.data["detail"]
