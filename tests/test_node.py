@@ -16,6 +16,7 @@ from p2pml.gossip import (
     DatagramReceived,
     Me,
     Node,
+    SendDatagram,
     SetEntry,
     SetTimer,
     Settings,
@@ -26,7 +27,7 @@ from p2pml.gossip import (
     Unreachable,
     limits,
 )
-from p2pml.gossip.messages import Ack, Claim, Head, Nack, Ping
+from p2pml.gossip.messages import Ack, Claim, Head, More, Nack, Ping
 from p2pml.gossip.wire import Wire
 
 ME = identity(0)
@@ -104,7 +105,12 @@ def test_traffic_is_counted() -> None:
     assert counters["datagrams_received"] == before["datagrams_received"] + 1
     assert counters["bytes_received"] == before["bytes_received"] + len(packet(A, Ping(1, ME.id)))
     assert counters["datagrams_sent"] == 1
-    assert counters["bytes_sent"] > 0
+    assert counters["bytes_sent"] == len(packet(ME, Ack(1, one.node.state())))
+    one.take(StreamReceived(("10.0.0.1", 40_000), packet(A), 1))
+    one.hear(A, More())
+    (answer,), (stream,) = one.answered(), one.opened()
+    sent = [effect for effect in one.effects if isinstance(effect, SendDatagram)]
+    assert counters["bytes_sent"] == sum(len(one.data) for one in (answer, stream, *sent))
 
 
 def test_an_idle_node_says_nothing_but_probes() -> None:

@@ -248,6 +248,7 @@ class Sync:
         self._streams[self._stream] = address
         data = context.wire.seal(context.me, parts)
         context.counters["streams_opened"] += 1
+        context.counters["bytes_sent"] += len(data)
         context.effects.append(OpenStream(address, data, self._stream))
 
     def close_stream(self, token: int) -> Address | None:
@@ -261,7 +262,9 @@ class Sync:
         for digest in digests[:1]:
             wants, parts = self.answer(digest, limits.STREAM_LIMIT // 2)
             parts = [*wants, *parts]
-        context.effects.append(AnswerStream(token, context.wire.seal(context.me, parts)))
+        data = context.wire.seal(context.me, parts)
+        context.counters["bytes_sent"] += len(data)
+        context.effects.append(AnswerStream(token, data))
 
     def push(self, wants: Wants, address: Address) -> None:
         """Send what an answer asked for: in a datagram if it fits, else by stream."""
