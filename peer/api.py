@@ -32,8 +32,9 @@ from .crew import FIT_PATH
 from .evaluating import EVALUATE_PATH, scored_data
 from .openapi import DOCUMENT
 from .presenting import predicted
-from .problems import Busy, problem, problems
+from .problems import Busy, Handler, problem, problems
 from .pump import STREAM_PATH
+from .wire import MISDIRECTED, TO
 
 if TYPE_CHECKING:
     from .daemon import Peer
@@ -76,7 +77,7 @@ class Api:
         self._answering = 0
 
     def application(self) -> web.Application:
-        app = web.Application(middlewares=[problems], client_max_size=PEER_BODY)
+        app = web.Application(middlewares=[problems, self._meant], client_max_size=PEER_BODY)
         app.router.add_get("/healthz", self.healthz)
         app.router.add_get("/readyz", self.readyz)
         app.router.add_get("/openapi.json", self.openapi)
@@ -171,6 +172,13 @@ class Api:
         asked = await _read(request, PeerFitRequest, MAX_BODY)
         command = FitCommand.from_data(asked.command)
         return encode(await self._peer.crew.fit_here(command, wait=asked.wait), request)
+
+    @web.middleware
+    async def _meant(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Refuse what is meant for another peer: an address can be taken over by a stranger, a vote cannot."""
+        if request.headers.get(TO, self._peer.id) != self._peer.id:
+            return problem(MISDIRECTED, "another peer lives at this address now")
+        return await handler(request)
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:

@@ -101,7 +101,7 @@ class Asker:
         if voter.id == self._me:
             return await self._voting.vote(columns, first_row)
         left = deadline - asyncio.get_running_loop().time()
-        data = await self._wire.post(voter.member.address, VOTE_PATH, body, left)
+        data = await self._wire.post(voter.member, VOTE_PATH, body, left)
         return await asyncio.to_thread(_read_ballot, data, rows)
 
     def _outcome(self, voter: Colleague, task: asyncio.Task[Ballot] | None, seconds: float) -> Ballot | str:

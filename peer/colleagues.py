@@ -145,7 +145,7 @@ class Colleagues:
 
     async def _fetch(self, member: Member, fingerprint: str) -> None:
         try:
-            schema = Schema.from_data(await self._wire.get(member.address, "/v1/peer/schema"))
+            schema = Schema.from_data(await self._wire.get(member, "/v1/peer/schema"))
         except RemoteError as error:
             log.debug("a schema could not be fetched", peer=member.name, why=str(error))
             return

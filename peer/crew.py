@@ -99,7 +99,7 @@ class Crew:
         if member.id == self._me:
             return await self.fit_here(command, wait=wait)
         body = msgspec.msgpack.encode({"command": command.to_data(), "wait": wait})
-        asking = asyncio.create_task(self._wire.post(member.address, FIT_PATH, body, LONGEST))
+        asking = asyncio.create_task(self._wire.post(member, FIT_PATH, body, LONGEST))
         try:
             while not asking.done():
                 await asyncio.wait({asking}, timeout=GLANCE)

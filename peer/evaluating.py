@@ -129,7 +129,7 @@ class Evaluator:
                 raise RemoteError(why)
             # The peer's own deadline comes a little sooner than ours, so that its answer still arrives.
             body = msgspec.msgpack.encode({"combine": rule, "seconds": seconds * 0.95})
-            return _read(await self._wire.post(member.address, EVALUATE_PATH, body, seconds))
+            return _read(await self._wire.post(member, EVALUATE_PATH, body, seconds))
         except PeerUnreachable as error:
             self._reach.failed(member, str(error))
             why = str(error)

@@ -51,7 +51,7 @@ class Reach:
         try:
             while (member := self._node.member(id)) and member.status in (Status.ALIVE, Status.SUSPECT):
                 try:
-                    await self._wire.get(member.address, "/healthz", CHECK_WAITS)
+                    await self._wire.get(member, "/healthz", CHECK_WAITS)
                     return
                 except RemoteError:
                     await asyncio.sleep(CHECK_EVERY)

@@ -8,11 +8,15 @@ import aiohttp
 import msgspec
 
 from p2pml.errors import PeerUnreachable, RemoteError
-from p2pml.gossip import Address
+from p2pml.gossip import Member
 
 MSGPACK = "application/msgpack"
 MAX_ANSWER = 64 * 2**20
 """Bytes of a peer's answer: the probabilities of 16 MiB of rows over hundreds of classes stay below it."""
+TO = "P2pml-To"
+"""Header with the id of the peer that is meant: an address may belong to somebody else by now."""
+MISDIRECTED = 421
+"""HTTP status by which a peer says that it is not the one that is meant (RFC 9110 §15.5.20)."""
 CONNECT = 2.0
 """Seconds for a connection: a live peer of a local network accepts within milliseconds."""
 
@@ -23,25 +27,28 @@ class PeerWire:
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
 
-    async def get(self, address: Address, path: str, seconds: float = 5.0) -> Any:
+    async def get(self, member: Member, path: str, seconds: float = 5.0) -> Any:
         """What the peer answers; raises `PeerUnreachable` or `RemoteError`."""
-        return await self._call("GET", address, path, None, seconds)
+        return await self._call("GET", member, path, None, seconds)
 
-    async def post(self, address: Address, path: str, body: bytes, seconds: float) -> Any:
+    async def post(self, member: Member, path: str, body: bytes, seconds: float) -> Any:
         """What the peer answers to a msgpack body; raises `PeerUnreachable` or `RemoteError`."""
-        return await self._call("POST", address, path, body, seconds)
+        return await self._call("POST", member, path, body, seconds)
 
-    async def _call(self, method: str, address: Address, path: str, body: bytes | None, seconds: float) -> Any:
+    async def _call(self, method: str, member: Member, path: str, body: bytes | None, seconds: float) -> Any:
+        address = member.address
         try:
             async with self._session.request(
                 method,
                 f"http://{address[0]}:{address[1]}{path}",
                 data=body,
-                headers={"Content-Type": MSGPACK, "Accept": MSGPACK},
+                headers={"Content-Type": MSGPACK, "Accept": MSGPACK, TO: member.id},
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, CONNECT)),
             ) as response:
                 raw = await _bounded(response)
+                if response.status == MISDIRECTED:
+                    raise PeerUnreachable("another peer lives at its address now")
                 if response.status != 200:
                     raise RemoteError(_complaint(response.status, raw))
                 return msgspec.msgpack.decode(raw)

@@ -12,6 +12,8 @@ import pytest
 import pytest_asyncio
 from running import ROWS, Answer, call, peer_here, soon, write_part
 
+from p2pml.errors import PeerUnreachable
+from p2pml.gossip import Member, Status
 from p2pml.peer import api as api_module
 from p2pml.peer.bodies import MAX_BODY
 from p2pml.peer.daemon import Peer
@@ -211,6 +213,13 @@ async def test_garbage_on_the_streams_path_is_refused(peer: Peer) -> None:
     """Bytes that are not the protocol's change nothing."""
     answer = await ask(peer, "/v1/peer/gossip", b"\x00garbage", content_type="application/octet-stream")
     assert answer.status == 400
+
+
+async def test_what_is_meant_for_another_peer_is_refused(peer: Peer) -> None:
+    """An address can be taken over by a stranger, and the stranger's vote must not count."""
+    stranger = Member("0" * 32, "gone", peer.address, Status.ALIVE, 1, 0)
+    with pytest.raises(PeerUnreachable, match="another peer"):
+        await peer.wire.get(stranger, "/v1/peer/schema")
 
 
 @pytest.mark.parametrize("path", ["/v1/peer/vote", "/v1/peer/evaluate", "/v1/peer/fit"])
