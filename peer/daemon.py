@@ -126,7 +126,7 @@ class Peer:
             nonce=secrets.randbits(63),
         )
         node = self.node = Node(me, Settings.lan(), random.Random(secrets.randbits(64)))  # noqa: S311 (no secret)
-        wire = PeerWire(self._session)
+        wire = self.wire = PeerWire(self._session)
         self.pump = Pump(node, self._session, self._on_change)
         self.colleagues = Colleagues(node, wire)
         self.reach = Reach(node, wire, lambda id: self._tell(Unreachable(id)))
