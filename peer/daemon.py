@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import secrets
 import signal
 import sys
 from dataclasses import replace
@@ -58,6 +57,7 @@ from .store import Store, default_folder
 from .training import Trainer
 from .voting import Voting
 from .wire import PeerWire
+from .workshop import WorkerProcess, Workshop
 
 FAREWELL = 0.3
 """Seconds that a leaving peer stays to let its farewell go out: a few packets on any network."""
@@ -70,14 +70,22 @@ log = structlog.get_logger()
 class Peer:
     """A running peer. `start` brings it up, `stopped` waits for its end, `close` leaves and frees everything."""
 
-    def __init__(self, options: PeerOptions, store: Store) -> None:
+    def __init__(
+        self,
+        options: PeerOptions,
+        store: Store,
+        workshop: Workshop | None = None,
+        chance: random.Random | None = None,
+    ) -> None:
+        """Trainings run in `workshop`, by default a process; `chance` is by default the system's."""
         self.options = options
+        self._chance = chance or random.SystemRandom()
         self.store = store
         self.name = options.name or _stem(options)
         self.identity = load_identity(store)
         self.id = self.identity.id
         self.voting = Voting()
-        self.trainer = Trainer(store, options)
+        self.trainer = Trainer(store, options, workshop or WorkerProcess())
         self._stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[None]] = set()
         self._place: dict[str, Any] = {}
@@ -123,9 +131,9 @@ class Peer:
             cluster=self.options.cluster,
             address=self.address,
             generation=next_generation(self.store),
-            nonce=secrets.randbits(63),
+            nonce=self._chance.getrandbits(63),
         )
-        node = self.node = Node(me, Settings.lan(), random.Random(secrets.randbits(64)))  # noqa: S311 (no secret)
+        node = self.node = Node(me, Settings.lan(), random.Random(self._chance.getrandbits(64)))  # noqa: S311 (no secret)
         wire = self.wire = PeerWire(self._session)
         self.pump = Pump(node, self._session, self._on_change)
         self.colleagues = Colleagues(node, wire)

@@ -1,20 +1,13 @@
-"""Training in a process of its own, and the trained model on disk.
-
-The event loop never trains: it starts `p2pml.peer.worker`, keeps a pipe open to it, and awaits its outcome.
-"""
+"""Training this peer's part in a workshop, and the trained model on disk."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ctypes
 import importlib.metadata
-import json
-import os
 import pickle
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgpack
@@ -28,15 +21,10 @@ from p2pml.errors import BadInput
 from .options import PeerOptions
 from .store import Store, digest_of
 from .table import Table
+from .workshop import Workshop
 
 if TYPE_CHECKING:
     from p2pml.ensemble.models import Model
-
-OUTCOME_BYTES = 16 * 1024 * 1024
-"""Most bytes of a worker's outcome: a schema of 4,096 columns and its scores stay far below."""
-
-SMALL_PART = 4 * 2**20
-"""Bytes of a data file below which training uses one thread: measured, a fifth of the time beside busy neighbours."""
 
 log = structlog.get_logger()
 
@@ -61,10 +49,10 @@ class Trained:
 class Trainer:
     """Trains this peer's part, one training at a time, and keeps the last model on disk."""
 
-    def __init__(self, store: Store, options: PeerOptions) -> None:
+    def __init__(self, store: Store, options: PeerOptions, workshop: Workshop) -> None:
         self._store = store
         self._options = options
-        self._process: asyncio.subprocess.Process | None = None
+        self._workshop = workshop
 
     async def load(self) -> Trained | None:
         """The model of the last run; None where there is none that was trained on this part with these options."""
@@ -87,7 +75,7 @@ class Trainer:
         Raises `BadInput` where the part, the model or the disk refuses, in the words that a user should read.
         A training that is cancelled ends its process and leaves the last model as it was.
         """
-        outcome = await self._run_worker(command.model or self._options.model)
+        outcome = await self._workshop.run(self._job(command.model or self._options.model))
         trained = await asyncio.to_thread(self._restore, outcome, command)
         if trained is None:
             raise BadInput("the model that was just written could not be read back; check the disk")
@@ -102,10 +90,7 @@ class Trainer:
 
     async def close(self) -> None:
         """End a training that still runs."""
-        if self._process is not None and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
-            await self._process.wait()
+        await self._workshop.close()
 
     def held_out(self, trained: Trained) -> Table:
         """The held-out rows of `trained`, from disk; blocks, so call it in a thread.
@@ -134,10 +119,9 @@ class Trainer:
             "python": f"{sys.version_info.major}.{sys.version_info.minor}",
         }
 
-    async def _run_worker(self, model: str) -> dict[str, Any]:
-        await self.close()
+    def _job(self, model: str) -> dict[str, Any]:
         options = self._options
-        job = {
+        return {
             "data": str(options.data),
             "target": options.target,
             "task": options.task,
@@ -146,46 +130,6 @@ class Trainer:
             "seed": options.seed,
             "folder": str(self._store.folder),
         }
-        environment = dict(os.environ)
-        if await asyncio.to_thread(_is_small, options.data):
-            environment.setdefault("OMP_NUM_THREADS", "1")
-        # -P: a file called numpy.py in the folder where the user stands must not shadow the library.
-        process = self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",
-            "-m",
-            "p2pml.peer.worker",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=OUTCOME_BYTES,
-            env=environment,
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            process.stdin.write(json.dumps(job).encode() + b"\n")
-            await process.stdin.drain()
-            line = await process.stdout.readline()
-            await process.wait()
-        except ConnectionError:
-            line = b""
-            await process.wait()
-        except asyncio.CancelledError:
-            await self.close()
-            raise
-        return self._outcome(line, process.returncode)
-
-    def _outcome(self, line: bytes, code: int | None) -> dict[str, Any]:
-        if not line:
-            how = f"was ended by signal {-code}" if code is not None and code < 0 else f"ended with code {code}"
-            raise BadInput(
-                f"the training process {how} and left no model; its own words stand above. "
-                "If memory ran out, give this peer fewer rows or a smaller model"
-            )
-        outcome: dict[str, Any] = json.loads(line)
-        if "refused" in outcome:
-            raise BadInput(outcome["refused"])
-        return outcome
 
     def _restore(self, outcome: dict[str, Any], command: FitCommand) -> Trained | None:
         body = self._store.read(outcome["model"])
@@ -215,11 +159,6 @@ class Trainer:
         outcome = record["outcome"]
         self._store.keep_only("model-", {outcome["model"]})
         self._store.keep_only("holdout-", {outcome["holdout"]})
-
-
-def _is_small(data: Path) -> bool:
-    """Whether one thread trains this part faster than several that wait for each other."""
-    return data.is_file() and data.stat().st_size < SMALL_PART
 
 
 def _give_memory_back() -> None:
