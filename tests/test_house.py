@@ -90,7 +90,7 @@ def room_of(imported: Import) -> str | None:
 
 @pytest.mark.parametrize("room", FOLDERS)
 def test_imports_go_along_the_arrows_alone(room: str) -> None:
-    """cli → peer → core, simulations → core, cli → simulations; nothing points back."""
+    """cli → peer → core, simulations → peer and core, cli → simulations; nothing points back."""
     for imported in imports(room):
         reached = room_of(imported)
         assert reached in {None, room} | ARROWS[room], f"{imported.where} imports {reached}"

@@ -1,0 +1,225 @@
+"""An asyncio loop in virtual time: where nothing is ready, the clock jumps to what is due next.
+
+Programs run on it unmodified. Each belongs to a `Process`, carried by a context variable into every task and
+callback that it makes, so that it can be stopped between two steps like a real one: what becomes ready
+meanwhile waits. Threads run inline and take virtual time; what would leave virtual time is refused.
+
+This is the one file that uses private names of asyncio (`_run_once`, `_ready`, `_scheduled`, the fields of a
+handle); tests/test_parity.py holds its behaviour to that of a real loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import random
+import socket
+from asyncio import base_events
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextvars import Context, ContextVar
+from typing import Any, NoReturn, TypeVar, cast
+
+T = TypeVar("T")
+
+THREAD = 0.001
+"""Virtual seconds that a call in a thread takes, on a machine of usual speed."""
+INSTANT = 100_000
+"""Rounds of the loop without time passing after which it is said to spin."""
+
+
+class Refused(RuntimeError):
+    """A program asked for something that cannot be had in virtual time."""
+
+
+class Spinning(RuntimeError):
+    """The programs keep each other busy while no time passes, or wait for something that is never due."""
+
+
+class Process:
+    """One run of a program. `slowness` multiplies the time that its threads take."""
+
+    def __init__(self, name: str) -> None:
+        """Run."""
+        self.name = name
+        self.slowness = 1.0
+        self.stopped = False
+        self.held: list[asyncio.Handle] = []
+
+    def context(self) -> Context:
+        """Make a context whose callbacks and tasks belong to this process."""
+        context = Context()
+        context.run(PROCESS.set, self)
+        return context
+
+
+PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)
+
+
+class Numbered:
+    """Hashes by the order of making, so that sets of tasks and futures are iterated alike in every run."""
+
+    _number: int
+
+    def __hash__(self) -> int:
+        """Use a number that no address has a part in."""
+        return self._number
+
+
+class _Future(Numbered, asyncio.Future[Any]):
+    def __init__(self, loop: VirtualLoop) -> None:
+        self._number = next(loop.numbers)
+        super().__init__(loop=loop)
+
+
+class _Task(Numbered, asyncio.Task[Any]):
+    def __init__(self, coro: Coroutine[Any, Any, Any], loop: VirtualLoop, **how: Any) -> None:
+        self._number = next(loop.numbers)
+        super().__init__(coro, loop=loop, **how)
+        self.process = PROCESS.get() if (context := how.get("context")) is None else context.get(PROCESS)
+
+
+class VirtualLoop(base_events.BaseEventLoop):
+    """Virtual time from 0 s on; hosts that are ready at the same instant take turns in an order drawn from `rng`."""
+
+    _ready: deque[asyncio.Handle]
+    _scheduled: list[asyncio.TimerHandle]
+
+    def __init__(self, rng: random.Random) -> None:
+        """Stand at 0 s."""
+        super().__init__()
+        self.set_debug(False)
+        self._rng = rng
+        self._now = 0.0
+        self._rounds = 0
+        self.numbers = itertools.count()
+        self.set_task_factory(_task)  # type: ignore[arg-type]
+
+    def time(self) -> float:
+        """The virtual time in s."""
+        return self._now
+
+    def create_future(self) -> asyncio.Future[Any]:
+        """Make a future that hashes by a number."""
+        return _Future(self)
+
+    # Processes.
+
+    def stop_process(self, process: Process) -> None:
+        """Let a process take no further step."""
+        process.stopped = True
+
+    def continue_process(self, process: Process) -> None:
+        """Let it go on: what its sockets have comes first, then the timers that came due meanwhile, by their times."""
+        process.stopped = False
+        held, process.held = process.held, []
+        timers = [handle for handle in held if isinstance(handle, asyncio.TimerHandle)]
+        timers.sort(key=lambda timer: timer.when())
+        self._ready.extend(handle for handle in held if not isinstance(handle, asyncio.TimerHandle))
+        self._ready.extend(timers)
+
+    def tasks_of(self, process: Process) -> list[asyncio.Task[Any]]:
+        """List the unfinished tasks of a process, oldest first."""
+        mine = (task for task in asyncio.all_tasks(self) if isinstance(task, _Task) and task.process is process)
+        return sorted(mine, key=hash)
+
+    # One round.
+
+    def _run_once(self) -> None:
+        ready, scheduled = self._ready, self._scheduled
+        if not ready:
+            self._jump()
+        while scheduled and scheduled[0]._when <= self._now:  # type: ignore[attr-defined]
+            ready.append(heapq.heappop(scheduled))
+        self._rounds += 1
+        if self._rounds > INSTANT:
+            raise Spinning(f"no time has passed since {self._now:.6f} s, yet something is always ready")
+        batch = list(ready)
+        ready.clear()
+        for handle in batch if len(batch) == 1 else self._interleave(batch):
+            if handle.cancelled():
+                continue
+            process = handle._context.get(PROCESS)  # type: ignore[attr-defined]
+            if process is not None and process.stopped:
+                process.held.append(handle)
+            else:
+                handle._run()
+
+    def _jump(self) -> None:
+        """Go to the time of the first timer that was not cancelled."""
+        scheduled = self._scheduled
+        while scheduled and scheduled[0].cancelled():
+            heapq.heappop(scheduled)
+        if not scheduled:
+            raise Spinning(f"nothing is due any more after {self._now:.6f} s, yet something is waited for")
+        self._rounds = 0
+        self._now = max(self._now, scheduled[0].when())
+
+    def _interleave(self, batch: list[asyncio.Handle]) -> list[asyncio.Handle]:
+        """Shuffle the turns of the processes; within one, the order stays."""
+        turns: dict[Process | None, list[asyncio.Handle]] = {}
+        for handle in batch:
+            turns.setdefault(handle._context.get(PROCESS), []).append(handle)  # type: ignore[attr-defined]
+        if len(turns) == 1:
+            return batch
+        order = list(turns.values())
+        self._rng.shuffle(order)
+        return [handle for turn in order for handle in turn]
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """Leave a cancelled timer where it is until its time: `_run_once` here keeps no count of them."""
+
+    def _write_to_self(self) -> None:
+        """Wake nobody: there is no other thread."""
+
+    # Threads run inline.
+
+    def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
+        """Call `func` after the virtual time that it takes; a result nobody awaits any more is dropped."""
+        future = self.create_future()
+        process = PROCESS.get()
+        self.call_later(THREAD * (process.slowness if process else 1.0), _call, future, func, args)
+        return cast("asyncio.Future[T]", future)
+
+    def add_signal_handler(self, sig: int, callback: Callable[..., Any], *args: Any) -> None:  # type: ignore[override]
+        """Do nothing: signals are operations of the simulation."""
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """Do nothing."""
+        return False
+
+    async def getaddrinfo(
+        self, host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+    ) -> list[Any]:
+        """Resolve addresses that are written out; no name exists."""
+        try:
+            socket.inet_aton(host)
+        except (OSError, TypeError) as error:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known") from error
+        return [(socket.AF_INET, type or socket.SOCK_STREAM, proto, "", (host, int(port or 0)))]
+
+    async def subprocess_exec(self, *args: Any, **how: Any) -> NoReturn:
+        """Refuse: a process would live in real time."""
+        raise Refused("a subprocess cannot run in virtual time")
+
+    async def subprocess_shell(self, *args: Any, **how: Any) -> NoReturn:
+        """Refuse likewise."""
+        raise Refused("a subprocess cannot run in virtual time")
+
+
+def _task(loop: VirtualLoop, coro: Coroutine[Any, Any, Any], **how: Any) -> _Task:
+    return _Task(coro, loop, **how)
+
+
+def _call(future: asyncio.Future[Any], func: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    try:
+        result = func(*args)
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # noqa: BLE001 (a thread hands on whatever its function raised)
+        if not future.cancelled():
+            future.set_exception(error)
+    else:
+        if not future.cancelled():
+            future.set_result(result)

@@ -1,0 +1,75 @@
+"""What a program in virtual time may not have for real: clocks, sockets, threads, sleep and chance without a seed."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from .loop import Refused, VirtualLoop
+from .sockets import VirtualSocket
+
+EPOCH = 1_700_000_000.0
+"""What the wall clock says at 0 s of virtual time."""
+CLOCKS = ("time", "monotonic", "perf_counter")
+WITH_CLOCKS = ("aiohttp", "aiohappyeyeballs", "asyncio", "p2pml")
+"""Packages whose modules may have taken a clock by its name."""
+
+
+@contextmanager
+def sandbox(loop: VirtualLoop) -> Iterator[None]:
+    """Within it the clocks are the loop's and sockets are its kernel's; threads, sleeping and os.urandom are refused.
+
+    The collector of garbage rests meanwhile, as it would call finalizers at moments of its own. What the
+    programs import should be imported before.
+    """
+    clocks = {
+        "time": lambda: EPOCH + loop.time(),
+        "monotonic": loop.time,
+        "perf_counter": loop.time,
+    }
+    swaps: list[tuple[Any, str, Any]] = [(time, name, clock) for name, clock in clocks.items()]
+    swaps += list(_by_name(clocks))
+    swaps += [
+        (time, "sleep", _refuse("time.sleep")),
+        (os, "urandom", _refuse("os.urandom")),
+        (random, "_urandom", _refuse("os.urandom")),
+        (threading.Thread, "start", _refuse("a thread")),
+        (os, "fsync", lambda descriptor: None),  # the machine itself does not crash here, and real disks are slow
+        (socket, "socket", VirtualSocket),
+    ]
+    before = [(place, name, getattr(place, name)) for place, name, _ in swaps]
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        for place, name, value in swaps:
+            setattr(place, name, value)
+        yield
+    finally:
+        for place, name, value in before:
+            setattr(place, name, value)
+        if collecting:
+            gc.enable()
+
+
+def _by_name(clocks: dict[str, Any]) -> Iterator[tuple[Any, str, Any]]:
+    real = {id(getattr(time, name)): clock for name, clock in clocks.items()}
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in WITH_CLOCKS:
+            for attribute, value in list(vars(module).items()):
+                if (clock := real.get(id(value))) is not None:
+                    yield module, attribute, clock
+
+
+def _refuse(what: str) -> Any:
+    def refused(*args: object, **how: object) -> NoReturn:
+        raise Refused(f"{what} cannot be had in virtual time")
+
+    return refused
