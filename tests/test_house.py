@@ -37,7 +37,7 @@ ARROWS = {
 
 LIBRARIES = {
     "p2pml.gossip": {"msgpack"},
-    "p2pml.ensemble": {"numpy", "scipy", "sklearn"},
+    "p2pml.ensemble": {"msgpack", "numpy", "onnx", "onnxruntime", "scipy", "sklearn"},
     "p2pml.simulations": {"msgpack", "numpy"},
 }
 """What else a room may import beside the standard library, where that is limited."""

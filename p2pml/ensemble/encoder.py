@@ -93,6 +93,11 @@ class Encoder:
         return len(self.fill) + len(self.flags) + sum(levels.width for levels in self.categories)
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that it reads."""
+        return (*self.numbers, *self.booleans, *self.dates, *(levels.column for levels in self.categories))
+
+    @property
     def digest(self) -> str:
         """32 hexadecimal digits that name this encoder."""
         return hashlib.sha256(json.dumps(self.to_data(), sort_keys=True).encode()).hexdigest()[:32]

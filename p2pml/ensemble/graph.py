@@ -1,0 +1,191 @@
+"""Audited arrays become an ONNX graph, in float64 throughout.
+
+Features are float32 values, so that a float64 comparison is exactly scikit-learn's. Trees whose leaves each add to
+one output are operator TreeEnsemble (ai.onnx.ml 5), which adds up in float64. The leaves of a forest that
+classifies add to several, which that operator cannot say: they are TreeEnsembleRegressor (ai.onnx.ml 3), which
+adds up in float64 and rounds the sum to float32, 6e-8 of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from .arrays import Arrays, Gaussian, Layers, Trees
+
+INPUT = "features"
+OUTPUT = "said"
+
+_ML = "ai.onnx.ml"
+_OPERATORS = 20
+"""Version of the standard operators; with IR 10 any onnxruntime since 1.18 reads it."""
+_IR = 10
+_ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh", "logistic": "Sigmoid"}
+
+
+def build(arrays: Arrays) -> bytes:
+    """The serialised graph: float64 features (rows, width) in; out come float64 probabilities (rows, classes), or
+    values (rows, 1). The arrays must have passed their audit."""
+    return _Builder(arrays).serialised()
+
+
+class _Builder:
+    """Collects nodes and constants; `steps` return the name of their result."""
+
+    def __init__(self, arrays: Arrays) -> None:
+        self._arrays = arrays
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: list[onnx.TensorProto] = []
+        self._trees = 5
+
+    def serialised(self) -> bytes:
+        arrays = self._arrays
+        scores = self._body()
+        if arrays.factor != 1.0:
+            scores = self._add("Mul", scores, self._constant(arrays.factor))
+        if arrays.offset.any():
+            scores = self._add("Add", scores, self._constant(arrays.offset))
+        self._add("Identity", self._linked(scores), name=OUTPUT)
+        double = onnx.TensorProto.DOUBLE
+        graph = helper.make_graph(
+            self._nodes,
+            "model",
+            [helper.make_tensor_value_info(INPUT, double, [None, arrays.width])],
+            [helper.make_tensor_value_info(OUTPUT, double, [None, None])],
+            self._constants,
+        )
+        versions = [helper.make_opsetid("", _OPERATORS), helper.make_opsetid(_ML, self._trees)]
+        model = helper.make_model(graph, opset_imports=versions, ir_version=_IR)
+        return bytes(model.SerializeToString())
+
+    def _body(self) -> str:
+        body = self._arrays.body
+        if isinstance(body, Layers):
+            return self._layers(body)
+        if isinstance(body, Gaussian):
+            return self._gaussian(body)
+        if len(body.node) == np.count_nonzero(body.left < 0):
+            return self._single(body)
+        return self._several(body)
+
+    def _linked(self, scores: str) -> str:
+        match self._arrays.link:
+            case "exp":
+                return self._add("Exp", scores)
+            case "softmax":
+                return self._add("Softmax", scores, axis=-1)
+            case "sigmoid":
+                second = self._add("Sigmoid", scores)
+                first = self._add("Sub", self._constant(1.0), second)
+                return self._add("Concat", first, second, axis=1)
+            case "one-vs-rest":
+                return self._shares(self._logistic(scores))
+            case "shares":
+                return self._shares(scores)
+        return scores
+
+    def _shares(self, scores: str) -> str:
+        """Divided by their sum, or even where all are 0."""
+        total = self._add("ReduceSum", scores, self._constant(np.array([1])), keepdims=1)
+        usable = self._add("Greater", total, self._constant(0.0))
+        even = self._constant(1 / len(self._arrays.offset))
+        divisor = self._add("Where", usable, total, self._constant(1.0))
+        return self._add("Where", usable, self._add("Div", scores, divisor), even)
+
+    def _logistic(self, scores: str) -> str:
+        """Step by step: the operator Sigmoid gives 0 below -37, where a class may still be likelier than the rest."""
+        powers = self._add("Exp", self._add("Neg", scores))
+        return self._add("Div", self._constant(1.0), self._add("Add", powers, self._constant(1.0)))
+
+    def _layers(self, layers: Layers) -> str:
+        numbers = INPUT
+        for at, (weights, biases) in enumerate(zip(layers.weights, layers.biases, strict=True)):
+            if at and layers.activation != "identity":
+                numbers = self._add(_ACTIVATIONS[layers.activation], numbers)
+            numbers = self._add("MatMul", numbers, self._constant(weights))
+            numbers = self._add("Add", numbers, self._constant(biases))
+        return numbers
+
+    def _gaussian(self, gaussian: Gaussian) -> str:
+        # Not multiplied out: where a variance is tiny, the terms would cancel.
+        apart = self._add(
+            "Sub", self._add("Unsqueeze", INPUT, self._constant(np.array([1]))), self._constant(gaussian.mean)
+        )
+        squares = self._add("Div", self._add("Mul", apart, apart), self._constant(gaussian.variance))
+        total = self._add("ReduceSum", squares, self._constant(np.array([2])), keepdims=0)
+        level = np.log(gaussian.prior) - 0.5 * np.log(2 * np.pi * gaussian.variance).sum(axis=1)
+        return self._add("Add", self._add("Mul", total, self._constant(-0.5)), self._constant(level))
+
+    def _single(self, trees: Trees) -> str:
+        """Inner nodes and leaves are counted apart; a tree of one leaf becomes a node with that leaf on both sides."""
+        starts = trees.starts
+        alone = starts[trees.sizes == 1]
+        leaf = trees.left < 0
+        inner = ~leaf
+        inner[alone] = True
+        place = np.where(leaf, np.cumsum(leaf), np.cumsum(inner)) - 1
+        root = np.repeat(starts, trees.sizes)
+        own = np.arange(len(root))
+        left, right = (np.where(leaf, own, root + child)[inner] for child in (trees.left, trees.right))
+        return self._add(
+            "TreeEnsemble",
+            INPUT,
+            domain=_ML,
+            n_targets=len(self._arrays.offset),
+            aggregate_function=1,
+            post_transform=0,
+            tree_roots=(np.cumsum(inner) - 1)[starts].tolist(),
+            nodes_featureids=trees.feature[inner].tolist(),
+            nodes_splits=_tensor(trees.threshold[inner]),
+            nodes_modes=_tensor(np.zeros(np.count_nonzero(inner), np.uint8)),
+            nodes_truenodeids=place[left].tolist(),
+            nodes_trueleafs=leaf[left].astype(int).tolist(),
+            nodes_falsenodeids=place[right].tolist(),
+            nodes_falseleafs=leaf[right].astype(int).tolist(),
+            leaf_targetids=trees.output.tolist(),
+            leaf_weights=_tensor(trees.value),
+        )
+
+    def _several(self, trees: Trees) -> str:
+        self._trees = 3
+        leaf = trees.left < 0
+        tree = np.repeat(np.arange(len(trees.sizes)), trees.sizes)
+        own = np.arange(len(tree)) - np.repeat(trees.starts, trees.sizes)
+        total = self._add(
+            "TreeEnsembleRegressor",
+            INPUT,
+            domain=_ML,
+            n_targets=len(self._arrays.offset),
+            aggregate_function="SUM",
+            nodes_treeids=tree.tolist(),
+            nodes_nodeids=own.tolist(),
+            nodes_modes=np.where(leaf, b"LEAF", b"BRANCH_LEQ").tolist(),
+            nodes_featureids=trees.feature.tolist(),
+            nodes_values_as_tensor=_tensor(trees.threshold),
+            nodes_truenodeids=np.where(leaf, 0, trees.left).tolist(),
+            nodes_falsenodeids=np.where(leaf, 0, trees.right).tolist(),
+            target_treeids=tree[trees.node].tolist(),
+            target_nodeids=own[trees.node].tolist(),
+            target_ids=trees.output.tolist(),
+            target_weights_as_tensor=_tensor(trees.value),
+        )
+        return self._add("Cast", total, to=onnx.TensorProto.DOUBLE)
+
+    def _add(self, operator: str, *inputs: str, name: str = "", domain: str = "", **attributes: Any) -> str:
+        name = name or f"step{len(self._nodes)}"
+        self._nodes.append(helper.make_node(operator, inputs, [name], domain=domain, **attributes))
+        return name
+
+    def _constant(self, value: float | NDArray[Any]) -> str:
+        name = f"constant{len(self._constants)}"
+        array = np.asarray(value)
+        self._constants.append(_tensor(array, name))
+        return name
+
+
+def _tensor(array: NDArray[Any], name: str = "") -> onnx.TensorProto:
+    return numpy_helper.from_array(np.ascontiguousarray(array), name)
