@@ -110,6 +110,8 @@ class Asker:
             return self._reach.why_not(voter.id) or "it is not reachable"
         if not task.done():
             task.cancel()
+            # Its own timeout may strike in the same moment; what it says then comes too late to matter.
+            task.add_done_callback(lambda late: late.cancelled() or late.exception())
             why = f"no answer within {seconds:g} s"
             if voter.id != self._me:
                 self._reach.failed(voter.member, why)

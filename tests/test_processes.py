@@ -87,6 +87,7 @@ def test_a_stopped_peer_costs_its_vote_and_only_the_first_asker_waits(trio: list
     assert second["took"] < 25
     victim.kill(signal.SIGCONT)
     eventually(lambda: predict(asked)["votes"]["cast"] == 3, "it votes again")
+    assert not [line for line in asked.said() if line["level"] == "error"]
 
 
 def test_a_peer_that_is_asked_to_stop_leaves(trio: list[RealPeer]) -> None:
