@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,10 @@ from p2pml.errors import BadInput, NoVotes, RemoteError
 from .values import Floats
 from .vote import Vote
 
-RULES = ("mean", "median", "weighted")
+RULES = ("mean", "median", "weighted", "trimmed-mean", "density")
+
+TRIMMED = 0.25
+"""The share of votes that a trimmed mean leaves out at each end: what is left is the interquartile mean."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,12 +32,20 @@ class Answer:
     probabilities: Floats | None
 
 
-def combine(votes: Sequence[tuple[str, Vote, int]], rule: str = "mean") -> Answer:
+def combine(
+    votes: Sequence[tuple[str, Vote, int]],
+    rule: str = "mean",
+    densities: Mapping[str, Floats] | None = None,
+    temperature: float = 1.0,
+) -> Answer:
     """The answer of votes, each (peer id, vote, training rows), on the same rows.
 
     "mean" is that of values or of probabilities, where a class that a peer does not know has probability 0
-    there. "weighted" is the mean with training rows as weights. "median" is taken value by value, and then
-    divided by its sum over the classes; where that is 0, the mean stands in. NoVotes if there is none;
+    there. "weighted" is the mean with training rows as weights. "median" is taken value by value, and
+    "trimmed-mean" without the highest and the lowest quarter; both are divided by their sum over the classes, and
+    where that is 0, the mean stands in. "density" weighs each vote on each row by the peer's training rows times
+    its density there, to the power of 1 / `temperature`: the distribution-weighted combination of Mansour, Mohri
+    and Rostamizadeh (2008). It takes each peer's log-densities, shape (rows,), by id. NoVotes if there is no vote;
     RemoteError if they are not of one task or not on the same rows.
     """
     if rule not in RULES:
@@ -43,31 +54,75 @@ def combine(votes: Sequence[tuple[str, Vote, int]], rule: str = "mean") -> Answe
         raise NoVotes("no vote was cast: start a peer, or ask again when one has trained")
     # Sums depend on their order in the last digit.
     ordered = sorted(votes, key=lambda cast: cast[0])
-    first = ordered[0][1]
-    for peer, vote, _ in ordered:
+    classes, stack = stacked(ordered)
+    rows = [rows for _, _, rows in ordered]
+    if rule == "density":
+        if densities is None or any(peer not in densities for peer, _, _ in ordered):
+            raise BadInput("the rule density needs every peer's log-densities: take the rule mean without them")
+        weights = density_weights(rows, [densities[peer] for peer, _, _ in ordered], temperature)
+    else:
+        weights = _even(rows if rule == "weighted" else [1] * len(rows))
+    mixed = mixture(stack, weights)
+    if rule == "median":
+        mixed = _whole(np.median(stack, axis=0), mixed, classes)
+    elif rule == "trimmed-mean":
+        mixed = _whole(_trimmed(stack), mixed, classes)
+    if classes is None:
+        return Answer(mixed, None, None)
+    predictions = [classes[index] for index in mixed.argmax(axis=1).tolist()]
+    return Answer(predictions, classes, mixed)
+
+
+def stacked(votes: Sequence[tuple[str, Vote, int]]) -> tuple[tuple[str, ...] | None, Floats]:
+    """The union of the classes, and all votes as one array: (peers, rows), or (peers, rows, classes)."""
+    first = votes[0][1]
+    for peer, vote, _ in votes:
         if (vote.classes is None) != (first.classes is None) or len(vote.values) != len(first.values):
             raise RemoteError(f"the vote of peer {peer} is of another task or on other rows")
-    weights = np.array([max(rows, 1) if rule == "weighted" else 1 for _, _, rows in ordered], np.float64)
     if first.classes is None:
-        stack = np.stack([vote.values for _, vote, _ in ordered])
-        return Answer(np.median(stack, axis=0) if rule == "median" else _mean(stack, weights), None, None)
-    classes = tuple(sorted({name for _, vote, _ in ordered for name in vote.classes or ()}))
-    stack = np.stack([_placed(vote, classes) for _, vote, _ in ordered])
-    shares = _mean(stack, weights)
-    if rule == "median":
-        middle = np.median(stack, axis=0)
-        total = middle.sum(axis=1, keepdims=True)
-        shares = np.where(total > 0, middle / np.where(total > 0, total, 1.0), shares)
-    predictions = [classes[index] for index in shares.argmax(axis=1).tolist()]
-    return Answer(predictions, classes, shares)
+        return None, np.stack([vote.values for _, vote, _ in votes])
+    classes = tuple(sorted({name for _, vote, _ in votes for name in vote.classes or ()}))
+    return classes, np.stack([_placed(vote, classes) for _, vote, _ in votes])
 
 
-def _mean(stack: Floats, weights: Floats) -> Floats:
-    """The weighted mean over the first axis, added up one vote after another."""
+def density_weights(rows: Sequence[int], densities: Sequence[Floats], temperature: float) -> Floats:
+    """The share of each peer in each row, shape (peers, rows): a softmax over peers of the logarithm of training
+    rows times density, divided by `temperature`; the higher it is, the nearer all shares are to each other."""
+    logs = (np.log(np.maximum(rows, 1.0))[:, None] + np.stack(densities)) / temperature
+    powers = np.exp(logs - logs.max(axis=0))
+    total = np.zeros(powers.shape[1])
+    for power in powers:
+        total += power
+    shares: Floats = powers / total
+    return shares
+
+
+def mixture(stack: Floats, weights: Floats) -> Floats:
+    """The weighted mean over the first axis, added up one vote after another; weights are (peers,) or (peers, rows)."""
     total = np.zeros(stack.shape[1:])
     for vote, weight in zip(stack, weights, strict=True):
-        total += vote * (weight / weights.sum())
+        total += vote * (weight[:, None] if weight.ndim and vote.ndim == 2 else weight)
     return total
+
+
+def _even(weights: Sequence[int]) -> Floats:
+    found = np.maximum(np.array(weights, np.float64), 1.0)
+    return np.asarray(found / found.sum())
+
+
+def _trimmed(stack: Floats) -> Floats:
+    """The mean of the votes between the quarters; of two or three votes there is nothing to leave out."""
+    cut = int(len(stack) * TRIMMED)
+    middle: Floats = np.sort(stack, axis=0)[cut : len(stack) - cut].mean(axis=0)
+    return middle
+
+
+def _whole(values: Floats, otherwise: Floats, classes: tuple[str, ...] | None) -> Floats:
+    """Probabilities made to add up to one again."""
+    if classes is None:
+        return values
+    total = values.sum(axis=1, keepdims=True)
+    return np.where(total > 0, values / np.where(total > 0, total, 1.0), otherwise)
 
 
 def _placed(vote: Vote, classes: tuple[str, ...]) -> Floats:

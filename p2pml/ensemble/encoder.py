@@ -29,7 +29,18 @@ from numpy.typing import NDArray
 from p2pml.errors import RemoteError
 
 from .fields import MAX_COLUMNS, MAX_NAME, Schema
-from .values import MAX_TEXT, Columns, Floats, Kind, booleans, dates, number_matrix, row_count, texts
+from .values import (
+    MAX_TEXT,
+    Columns,
+    Floats,
+    Kind,
+    booleans,
+    dates,
+    number_matrix,
+    read_column,
+    row_count,
+    texts,
+)
 
 MAX_LEVELS = 64
 """Places for the levels of one category."""
@@ -41,7 +52,7 @@ FAR = 1e6
 """Standard deviations at which a measure is cut off: a training value among n lies within sqrt(n), and float32
 and linear models stay finite."""
 
-_DATE_PARTS = 4
+DATE_PARTS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +124,7 @@ class Encoder:
         measures = _measures(columns, *names, 1)
         fill, mean, scale = _moments(measures, len(names[0]), len(names[0]) + len(names[1]))
         single = len(names[0]) + len(names[1])
-        flaggable = [*range(single), *range(single, measures.shape[1], _DATE_PARTS)]
+        flaggable = [*range(single), *range(single, measures.shape[1], DATE_PARTS)]
         flags = tuple(index for index in flaggable if np.isnan(measures[:, index]).any())
         categories = tuple(_levels(name, texts(columns[name], name)) for name in named(Kind.CATEGORY))
         return cls(*names, categories, fill, mean, scale, flags)
@@ -134,7 +145,7 @@ class Encoder:
         encoded[:, :width] = np.clip(scaled, -FAR, FAR)
         encoded[:, width : width + len(self.flags)] = missing[:, self.flags]
         places = [
-            [table.get(text, other) for text in texts(columns[name], name, first_row)]
+            [table.get(text, other) for text in read_column(texts, columns, name, first_row)]
             for name, table, other in self._places
         ]
         if places:
@@ -172,17 +183,17 @@ def _measures(
 ) -> Floats:
     """Shape (rows, measures), NaN where missing."""
     blocks = [number_matrix(columns, names, first_row)] if names else []
-    blocks += [booleans(columns[name], name, first_row)[:, None] for name in flags]
-    blocks += [_date_parts(dates(columns[name], name, first_row)) for name in days]
+    blocks += [read_column(booleans, columns, name, first_row)[:, None] for name in flags]
+    blocks += [date_parts(read_column(dates, columns, name, first_row)) for name in days]
     if not blocks:
         return np.empty((row_count(columns), 0))
     return blocks[0] if len(blocks) == 1 else np.hstack(blocks)
 
 
-def _date_parts(seconds: Floats) -> Floats:
+def date_parts(seconds: Floats) -> Floats:
     """Shape (rows, 4): seconds since 1970, month 1 to 12, weekday 0 (Monday) to 6, hour 0 to 23."""
     known = ~np.isnan(seconds)
-    parts = np.full((len(seconds), _DATE_PARTS), np.nan)
+    parts = np.full((len(seconds), DATE_PARTS), np.nan)
     moments = np.floor(seconds[known]).astype("datetime64[s]")
     days = moments.astype("datetime64[D]").astype(np.int64)
     parts[known, 0] = seconds[known]
@@ -232,7 +243,7 @@ def _read(data: Any) -> Encoder:
     )
     names = [_names(data[key], MAX_COLUMNS, MAX_NAME) for key in ("numbers", "booleans", "dates")]
     _names([*names[0], *names[1], *names[2], *(levels.column for levels in categories)], MAX_COLUMNS, MAX_NAME)
-    width = len(names[0]) + len(names[1]) + _DATE_PARTS * len(names[2])
+    width = len(names[0]) + len(names[1]) + DATE_PARTS * len(names[2])
     fill, mean, scale = (_finite(data[key], width) for key in ("fill", "mean", "scale"))
     if (scale <= 0).any():
         raise ValueError("a scale that is not positive")

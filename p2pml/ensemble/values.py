@@ -7,10 +7,11 @@ whole column and falls back to one cell at a time only where a column holds some
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from enum import StrEnum
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ Columns = Mapping[str, Sequence[object]]
 """A table: the cells of each column, all of one length."""
 
 Floats = NDArray[np.float64]
+T = TypeVar("T")
 
 MAX_TEXT = 256
 """Characters of a category or class that count: longer texts are told apart by their beginning, so that free
@@ -59,6 +61,51 @@ class Kind(StrEnum):
     BOOLEAN = "boolean"
     DATE = "date"
     EMPTY = "empty"
+
+
+class Sheet(Mapping[str, Sequence[object]]):
+    """Columns whose cells are read once, whoever asks for them: a model and a density look at the same rows."""
+
+    def __init__(self, columns: Columns) -> None:
+        self._columns = columns
+        self._places: dict[str, tuple[Floats, int]] = {}
+        self._read: dict[tuple[Callable[..., object], str], object] = {}
+
+    def __getitem__(self, name: str) -> Sequence[object]:
+        return self._columns[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    def matrix(self, names: Sequence[str], first_row: int) -> Floats:
+        """`number_matrix` of these columns."""
+        if unread := [name for name in names if name not in self._places]:
+            block = number_matrix(self._columns, unread, first_row)
+            self._places |= {name: (block, at) for at, name in enumerate(unread)}
+            if len(unread) == len(names):
+                return block
+        first = self._places[names[0]][0]
+        if all(self._places[name][0] is first for name in names):
+            return first[:, [self._places[name][1] for name in names]]
+        return np.column_stack([block[:, at] for block, at in map(self._places.__getitem__, names)])
+
+    def read(self, reader: Callable[[Sequence[object], str, int], T], name: str, first_row: int) -> T:
+        """What `reader`, one of those below, makes of a column."""
+        if (reader, name) not in self._read:
+            self._read[reader, name] = reader(self._columns[name], name, first_row)
+        return self._read[reader, name]  # type: ignore[return-value]
+
+
+def read_column(
+    reader: Callable[[Sequence[object], str, int], T], columns: Columns, name: str, first_row: int = 1
+) -> T:
+    """What `reader` (texts, dates, booleans) makes of a column; of a sheet's, once."""
+    if isinstance(columns, Sheet):
+        return columns.read(reader, name, first_row)
+    return reader(columns[name], name, first_row)
 
 
 class BadValue(BadInput):
@@ -111,6 +158,8 @@ def numbers(cells: Sequence[object], column: str, first_row: int = 1) -> Floats:
 def number_matrix(columns: Columns, names: Sequence[str], first_row: int = 1) -> Floats:
     """Some columns of numbers as float64 of shape (rows, names): one conversion for all, which is what makes
     one row cheap."""
+    if isinstance(columns, Sheet) and names:
+        return columns.matrix(names, first_row)
     rows = len(columns[names[0]]) if names else 0
     flat = [cell for name in names for cell in cells_of(columns[name])]
     parsed = _floats(flat)

@@ -1,0 +1,122 @@
+"""How likely a row is among a peer's own: a Gaussian mixture over the shared space, as plain arrays.
+
+It is fitted by expectation and maximisation with a prior that pulls each component's covariance towards that of
+all peers' rows, which is the identity in the shared space (Fraley and Raftery 2007), so that a part of a few dozen
+rows has a density too. The number of components is the one with the lowest BIC.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from .values import Floats
+
+COMPONENTS = (1, 2, 3, 5, 7, 10)
+"""Numbers of components that are tried."""
+STEPS = 60
+"""Steps of a fit at most; later ones move the density by less than its error."""
+ENOUGH = 1e-4
+"""Gain of log-density a row below which a fit ends."""
+
+
+@dataclass(frozen=True, eq=False)
+class Density:
+    """A mixture of Gaussians: `means` has shape (components, width), `factors` (components, width, width), the
+    inverse Cholesky factors of the covariances, transposed, and `offsets` (components,) all that is constant."""
+
+    means: Floats
+    factors: Floats
+    offsets: Floats
+
+    @classmethod
+    def fit(cls, points: Floats, seed: int = 0) -> Density:
+        """The density of points of shape (rows, width), at least one row; the same seed gives the same density."""
+        best: tuple[float, Density] | None = None
+        rows, width = points.shape
+        for count in COMPONENTS:
+            if count > 1 and rows < 2 * count * (width + 1):
+                break
+            density, total = _fitted(points, count, np.random.default_rng(seed))
+            free = count * (1 + width + width * (width + 1) / 2) - 1
+            score = free * math.log(rows) - 2 * total
+            if best is None or score < best[0]:
+                best = (score, density)
+        assert best is not None
+        return best[1]
+
+    def log_density(self, points: Floats) -> Floats:
+        """The natural logarithm of the density at each point, shape (rows,)."""
+        return _log_sum(self._each(points))
+
+    def _each(self, points: Floats) -> Floats:
+        """Shape (rows, components): the logarithm of each component's weighted density."""
+        count, width = self.means.shape
+        flat = self.factors.transpose(1, 0, 2).reshape(width, count * width)
+        shift = np.einsum("kd,kde->ke", self.means, self.factors).reshape(count * width)
+        distances = np.square(points @ flat - shift).reshape(len(points), count, width).sum(axis=2)
+        each: Floats = self.offsets - 0.5 * distances
+        return each
+
+
+def _fitted(points: Floats, count: int, generator: np.random.Generator) -> tuple[Density, float]:
+    """A mixture of `count` components and the sum of its log-densities."""
+    rows, width = points.shape
+    shares = _first_shares(points, count, generator)
+    # The prior counts as width + 2 rows, spread as each of `count` equal pieces of the whole would be.
+    prior = float(width + 2)
+    pull = (
+        np.eye(width) * max(points.var(axis=0).mean() if width else 1.0, 1e-3) * count ** (-2 / max(width, 1)) * prior
+    )
+    last = -math.inf
+    left = STEPS
+    while True:
+        density = _maximised(points, shares, prior, pull)
+        each = density._each(points)
+        logs = _log_sum(each)
+        total = float(logs.sum())
+        left -= 1
+        if left == 0 or total - last < ENOUGH * rows or count == 1:
+            return density, total
+        last = total
+        shares = np.exp(each - logs[:, None])
+
+
+def _maximised(points: Floats, shares: Floats, prior: float, pull: Floats) -> Density:
+    width = points.shape[1]
+    weights = shares.sum(axis=0) + 1e-9
+    means = (shares.T @ points) / weights[:, None]
+    factors = np.empty((len(weights), width, width))
+    offsets = np.log(weights / weights.sum()) - 0.5 * width * math.log(2 * math.pi)
+    for at, (weight, mean) in enumerate(zip(weights, means, strict=True)):
+        apart = points - mean
+        covariance = ((apart * shares[:, at : at + 1]).T @ apart + pull) / (weight + prior)
+        lower = np.linalg.cholesky(covariance)
+        factors[at] = np.linalg.inv(lower).T
+        offsets[at] -= np.log(lower.diagonal()).sum()
+    return Density(means, factors, offsets)
+
+
+def _first_shares(points: Floats, count: int, generator: np.random.Generator) -> Floats:
+    """Each row wholly in the nearest of `count` rows that lie apart (k-means++, Arthur and Vassilvitskii 2007)."""
+    rows = len(points)
+    chosen = [int(generator.integers(rows))]
+    nearest = np.square(points - points[chosen[0]]).sum(axis=1)
+    place = np.zeros(rows, np.int64)
+    for at in range(1, count):
+        total = float(nearest.sum())
+        odds = nearest / total if total > 0 else np.full(rows, 1 / rows)
+        chosen.append(int(generator.choice(rows, p=odds)))
+        distances = np.square(points - points[chosen[-1]]).sum(axis=1)
+        place[distances < nearest] = at
+        nearest = np.minimum(nearest, distances)
+    return np.eye(count)[place]
+
+
+def _log_sum(each: Floats) -> Floats:
+    """The logarithm of the sum of exponentials over the last axis."""
+    top = each.max(axis=1)
+    total: Floats = top + np.log(np.exp(each - top[:, None]).sum(axis=1))
+    return total

@@ -1,0 +1,163 @@
+"""The shared space: rows as a few numbers that mean the same at every peer, from merged moments alone.
+
+Coordinates are standardised by the merged moments and turned onto the principal components of all rows together.
+Whoever holds the same set of moments computes the same space, and its digest names that set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .coordinates import (
+    DATE,
+    LEVEL,
+    MEASURES,
+    MISSING,
+    MOST_LEVELS,
+    NUMBER,
+    Key,
+    level_places,
+    measure_keys,
+    measures,
+)
+from .moments import Moments, flag_of, merged
+from .values import Columns, Floats, row_count
+
+SPACE = 1
+"""Version of how a space follows from moments. Any change of it changes every digest, so that peers of two
+versions never take each other's densities for their own."""
+
+FEWEST, MOST = 12, 24
+"""Components of a space: the square root of the number of coordinates, within these bounds."""
+FAR = 10.0
+"""Standard deviations at which a coordinate is cut off: one wild value must not drown the rest of its row."""
+RARE = 0.1
+"""The least standard deviation that a flag or level is divided by: of one that 1 % of the rows have."""
+CONSTANT = 1e-10
+"""A coordinate whose deviation is below this share of the largest value is constant but for rounding."""
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """How a row becomes a point. `centre` and `scale` have shape (coordinates,), `directions` (coordinates,
+    components); coordinates stand as measures, flags, levels. `members` are the digests of the moments."""
+
+    members: tuple[str, ...]
+    numbers: tuple[str, ...]
+    dates: tuple[str, ...]
+    flags: tuple[int, ...]
+    levels: tuple[tuple[str, tuple[str, ...]], ...]
+    centre: Floats
+    scale: Floats
+    directions: Floats
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self.members)
+
+    @property
+    def components(self) -> int:
+        """Numbers that a row becomes."""
+        return int(self.directions.shape[1])
+
+    @classmethod
+    def of(cls, moments: Iterable[Moments]) -> Space:
+        """The space of these peers together, the same in whatever order they come."""
+        # Sums depend on their order in the last digit.
+        ordered = sorted({some.digest: some for some in moments}.items())
+        members = tuple(digest for digest, _ in ordered)
+        keys = _chosen([some for _, some in ordered])
+        total = merged([some for _, some in ordered], tuple(sorted(keys)))
+        numbers = tuple(sorted({key[1] for key in keys if key[0] == NUMBER}))
+        days = tuple(sorted({key[1] for key in keys if key[0] == DATE}))
+        read = measure_keys(numbers, days)
+        flags = tuple(at for at, key in enumerate(read) if flag_of(key) in keys and (key[0] == NUMBER or key[2] == "0"))
+        names = sorted({key[1] for key in keys if key[0] == LEVEL})
+        levels = tuple((name, tuple(sorted(key[2] for key in keys if key[:2] == (LEVEL, name)))) for name in names)
+        order = [
+            *read,
+            *(flag_of(read[at]) for at in flags),
+            *((LEVEL, name, text) for name, all in levels for text in all),
+        ]
+        centre, scale, directions = _components(total, order)
+        return cls(members, numbers, days, flags, levels, centre, scale, directions)
+
+    def project(self, columns: Columns, first_row: int = 1) -> Floats:
+        """The points of rows, float64 of shape (rows, components); a column that the rows lack is missing."""
+        rows = row_count(columns)
+        if rows == 0:
+            return np.zeros((0, self.components))
+        if absent := [name for name in (*self.numbers, *self.dates) if name not in columns]:
+            columns = {**columns, **dict.fromkeys(absent, [None] * rows)}
+        known = measures(columns, self.numbers, self.dates, first_row)
+        width = known.shape[1]
+        table = np.zeros((rows, len(self.centre)))
+        missing = np.isnan(known)
+        table[:, :width] = np.where(missing, self.centre[:width], known)
+        start = width + len(self.flags)
+        table[:, width:start] = missing[:, self.flags]
+        for name, texts in self.levels:
+            if name in columns:
+                places = np.array(level_places(columns, name, {text: at for at, text in enumerate(texts)}, first_row))
+                has = np.flatnonzero(places >= 0)
+                table[has, start + places[has]] = 1
+            start += len(texts)
+        standardised = np.clip((table - self.centre) / self.scale, -FAR, FAR)
+        points: Floats = standardised @ self.directions
+        return points
+
+
+def digest_of(members: Iterable[str]) -> str:
+    """The name of the space of the moments with these digests."""
+    return hashlib.sha256("\n".join([f"space {SPACE}", *sorted(set(members))]).encode()).hexdigest()[:32]
+
+
+def _chosen(moments: Sequence[Moments]) -> set[Key]:
+    """All measures and flags, and of the levels as many as one peer may have, the most frequent."""
+    keys = {key for some in moments for key in some.keys if key[0] in (*MEASURES, MISSING)}
+    counts: dict[Key, float] = {}
+    for some in moments:
+        for at, key in enumerate(some.keys, 1):
+            if key[0] == LEVEL:
+                counts[key] = counts.get(key, 0.0) + some.products[0, at]
+    by_column: dict[str, list[Key]] = {}
+    for key in sorted(counts, key=lambda key: (-counts[key], key)):
+        by_column.setdefault(key[1], []).append(key)
+    most = max(2, min(32, MOST_LEVELS // max(1, len(by_column))))
+    return keys | {key for ranked in by_column.values() for key in ranked[:most]}
+
+
+def _components(total: Moments, order: Sequence[Key]) -> tuple[Floats, Floats, Floats]:
+    """Centre and scale of each coordinate, and the principal components, each with variance 1 over all rows."""
+    at = {key: index for index, key in enumerate(total.keys, 1)}
+    places = [at[key] for key in order]
+    rows = max(total.products[0, 0], 1.0)
+    sums = total.products[0, places]
+    covariance = total.products[np.ix_(places, places)] / rows - np.outer(sums, sums) / rows**2
+    variance = np.maximum(covariance.diagonal(), 0.0)
+    known = np.maximum(total.known(total.keys), 1.0)
+    measure = np.array([key[0] in MEASURES for key in order], bool)
+    middle = np.array([total.centre[index - 1] for index in places])
+    # Of a measure the spread is that of the rows where it is known; missing ones stand at its mean.
+    spread = np.sqrt(np.where(measure, variance * rows / known[np.array(places, int) - 1], variance))
+    columns = [key[1] for key in order]
+    shares: dict[str, float] = {}
+    for column, key, some in zip(columns, order, variance, strict=True):
+        if key[0] == LEVEL:
+            shares[column] = shares.get(column, 0.0) + some
+    # The levels of one category together weigh as much as one measure.
+    group = np.array([math.sqrt(shares[key[1]]) if key[0] == LEVEL else 0.0 for key in order])
+    scale = np.where(measure, spread, np.maximum(np.where(group > 0, group, spread), RARE))
+    constant = spread <= np.where(measure, CONSTANT * (np.abs(middle) + 1e-290), CONSTANT)
+    scale = np.where(constant | (scale <= 0), np.inf, scale)
+    centre = np.where(measure, middle, sums / rows)
+    values, vectors = np.linalg.eigh(covariance / np.outer(scale, scale))
+    values, vectors = values[::-1], vectors[:, ::-1]
+    most = min(MOST, max(FEWEST, math.ceil(math.sqrt(len(order)))))
+    kept = int((values[:most] > 1e-6 * max(values[:1].sum(), 1e-300)).sum())
+    return centre, scale, vectors[:, :kept] / np.sqrt(values[:kept])
