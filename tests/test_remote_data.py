@@ -11,9 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pml.ensemble.calibration import Calibration
 from p2pml.ensemble.combine import combine
 from p2pml.ensemble.encoder import Encoder
 from p2pml.ensemble.metrics import ClassificationStatistics, RegressionStatistics
+from p2pml.ensemble.knowledge import Knowledge
+from p2pml.ensemble.moments import Moments
 from p2pml.ensemble.schema import Schema, infer
 from p2pml.ensemble.vote import Vote
 from p2pml.errors import RemoteError
@@ -28,6 +31,8 @@ KINDS: dict[str, tuple[dict[str, Any], Callable[[object], Any]]] = {
     "schema": (SCHEMA.to_data(), Schema.from_data),
     "encoder": (Encoder.fit(SCHEMA, TABLE).to_data(), Encoder.from_data),
     "vote": (VOTE.to_data(), lambda data: Vote.from_data(data, 2)),
+    "moments": (Moments.of(SCHEMA, TABLE, 1).to_data(), Moments.from_data),
+    "knowledge": (Knowledge("a" * 32, "b" * 32, Calibration(3)).to_data(), Knowledge.from_data),
     "sums": (RegressionStatistics.of(np.array([1.0, 3.0]), NUMBERS).to_data(), RegressionStatistics.from_data),
     "counts": (
         ClassificationStatistics.of(np.array(["a", "b"], object), ANSWER).to_data(),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnxruntime
 
-from p2pml.errors import BadInput
+from p2pml.errors import BadInput, RemoteError
 
 from .encoder import Encoder
 from .fields import Schema
@@ -26,7 +26,7 @@ BLOCK_NUMBERS = 4_194_304
 
 class CompiledModel:
     """A model that votes as the `Model` it was made from, many times faster for few rows. Safe to use from several
-    threads at once. The arrays are not kept."""
+    threads at once. The arrays are not kept. RemoteError where onnxruntime refuses it."""
 
     def __init__(self, portable: Portable) -> None:
         self.name = portable.name
@@ -35,9 +35,11 @@ class CompiledModel:
         self.classes = portable.classes
         self.rows = portable.rows
         self._block = max(1, BLOCK_NUMBERS // portable.arrays.body.widest(portable.arrays.width))
-        self._session = onnxruntime.InferenceSession(
-            build(portable.arrays), _options(), providers=["CPUExecutionProvider"]
-        )
+        graph = build(portable.arrays)
+        try:
+            self._session = onnxruntime.InferenceSession(graph, _options(), providers=["CPUExecutionProvider"])
+        except Exception as error:  # its errors have no base of their own; a model must not cost a peer its life
+            raise RemoteError(f"onnxruntime refuses the model {self.name}: {error}") from error
 
     def vote(self, columns: Columns, first_row: int = 1) -> Vote:
         """What this model says about each row; BadInput where a cell cannot be read."""

@@ -58,8 +58,14 @@ class Model:
 
 
 def check_model(name: str, task: str) -> None:
-    """Raise BadInput unless `name` is one of MODELS, or `package.module:factory`, that serves `task`."""
-    _estimator(name, task, 0, 2)
+    """Raise BadInput unless `name` is one of MODELS, or `package.module:factory`, that serves `task`.
+
+    Nothing of MODELS is built: that imports scikit-learn, which a peer that votes need never load.
+    """
+    if ":" in name:
+        _from_factory(name, task, 0)
+    else:
+        _build(name, task)
 
 
 def train(schema: Schema, columns: Columns, indices: Sequence[int] | NDArray[np.int64], model: str, seed: int) -> Model:
@@ -115,15 +121,20 @@ def _probabilities(estimator: Any, features: Floats, classes: int) -> Floats:
 
 
 def _estimator(name: str, task: str, seed: int, rows: int) -> Any:
-    if ":" in name:
-        return _from_factory(name, task, seed)
+    return _from_factory(name, task, seed) if ":" in name else _build(name, task)(task, seed, rows)
+
+
+def _build(name: str, task: str) -> Build:
     if name not in MODELS:
         near = get_close_matches(name, MODELS, 1, 0.5)
         hint = f"did you mean {near[0]}? " if near else ""
         raise BadInput(
             f"there is no model {name!r}: {hint}choose one of {', '.join(MODELS)}, or package.module:factory"
         )
-    return MODELS[name](task, seed, rows)
+    if MODELS[name] is _naive_bayes and task == "regression":
+        others = ", ".join(other for other in MODELS if other != name)
+        raise BadInput(f"{name} serves classification alone: for regression choose one of {others}")
+    return MODELS[name]
 
 
 def _from_factory(name: str, task: str, seed: int) -> Any:
@@ -217,9 +228,6 @@ def _knn(task: str, seed: int, rows: int) -> Any:
 def _naive_bayes(task: str, seed: int, rows: int) -> Any:
     from sklearn.naive_bayes import GaussianNB
 
-    if task == "regression":
-        others = ", ".join(name for name in MODELS if name != "naive-bayes")
-        raise BadInput(f"naive-bayes serves classification alone: for regression choose one of {others}")
     return GaussianNB()
 
 

@@ -1,0 +1,83 @@
+"""What a peer tells of what it knows: the entry by which the others find its moments and trust its densities.
+
+It lives in the shared catalogue under the key `knowledge`; the moments themselves are named by digest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from p2pml.errors import RemoteError
+
+from .calibration import Calibration
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """`moments` and `space` are digests; None where there is no density yet. `calibration` is of the held-out rows
+    of this peer in that space; None where it has not been made yet."""
+
+    moments: str
+    space: str | None = None
+    calibration: Calibration | None = None
+
+    def to_data(self) -> dict[str, Any]:
+        return {
+            "moments": self.moments,
+            "space": self.space,
+            "calibration": None if self.calibration is None else self.calibration.to_data(),
+        }
+
+    @classmethod
+    def from_data(cls, data: object) -> Knowledge:
+        """Raises `RemoteError` on anything but what `to_data` gives."""
+        match data:
+            case {"moments": str(moments), "space": str() | None as space, "calibration": raw} if _is_digest(moments):
+                if space is None or _is_digest(space):
+                    return cls(moments, space, None if raw is None else Calibration.from_data(raw))
+        raise RemoteError("not what a peer says of what it knows")
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """How votes are weighed under the rule `auto`: by the densities of `space` at `temperature`, or evenly, where
+    these are None, because of `because`."""
+
+    space: str | None = None
+    temperature: float | None = None
+    because: str | None = None
+
+
+NO_SPACE = "the peers have not agreed on a shared space yet"
+NOT_COMPARED = "the peers have not tried densities on their held-out rows yet"
+NO_ROWS = "no peer has held-out rows on which to try densities"
+NO_GAIN = "densities do not gain on the mean on the peers' held-out rows"
+
+
+def agreed_space(known: Iterable[Knowledge | None]) -> str | None:
+    """The space in which every one of these peers has its density; None where there is none."""
+    spaces = {each.space if each else None for each in known}
+    return spaces.pop() if len(spaces) == 1 else None
+
+
+def decide(known: Iterable[tuple[str, Knowledge | None]]) -> Decision:
+    """How to weigh the votes of these peers, (peer id, knowledge): the same for all who know the same of them."""
+    ordered = [each for _, each in sorted(known, key=lambda pair: pair[0])]
+    space = agreed_space(ordered)
+    if space is None:
+        return Decision(because=NO_SPACE)
+    total = Calibration()
+    for each in ordered:
+        if each is None or each.calibration is None:
+            return Decision(because=NOT_COMPARED)
+        total = total.merge(each.calibration)
+    if total.rows == 0:
+        return Decision(because=NO_ROWS)
+    heat = total.temperature()
+    return Decision(because=NO_GAIN) if heat is None else Decision(space, heat)
+
+
+def _is_digest(text: str) -> bool:
+    return len(text) == 32 and all(sign in "0123456789abcdef" for sign in text)

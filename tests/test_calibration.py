@@ -1,0 +1,160 @@
+"""Laws of how a temperature is chosen, and of answers weighed by density."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from p2pml.ensemble.calibration import TEMPERATURES, Calibration
+from p2pml.ensemble.combine import combine
+from p2pml.ensemble.knowledge import NO_GAIN, NO_ROWS, NO_SPACE, NOT_COMPARED, Decision, Knowledge, decide
+from p2pml.ensemble.vote import Vote
+from p2pml.errors import BadInput, RemoteError
+
+Cast = tuple[str, Vote, int]
+
+
+def world(rows: int, seed: int, knowing: bool) -> tuple[np.ndarray[Any, Any], list[Cast], dict[str, Any]]:
+    """Two peers that each are right on one half of the line; their densities say so, or nothing."""
+    rng = np.random.default_rng(seed)
+    x = rng.uniform(-1, 1, rows)
+    truth = x + rng.normal(0, 0.1, rows)
+    votes: list[Cast] = [
+        ("a", Vote(None, np.where(x < 0, x, 3.0)), 10),
+        ("b", Vote(None, np.where(x < 0, -3.0, x)), 10),
+    ]
+    if not knowing:
+        votes = [(id, Vote(None, x + rng.normal(0, 0.2, rows)), 10) for id in "ab"]
+    sign = 4 * x if knowing else rng.normal(0, 2, rows)
+    return truth, votes, {"a": -sign, "b": sign}
+
+
+def test_where_densities_know_they_decide() -> None:
+    """The answer is better than the mean by far, and so is the loss at the temperature that is chosen."""
+    truth, votes, densities = world(500, 1, knowing=True)
+    heat = Calibration.of(truth, votes, densities).temperature()
+    assert heat is not None
+    new, votes, densities = world(500, 2, knowing=True)
+    by_density = np.square(combine(votes, "density", densities, heat).predictions - new).mean()
+    by_mean = np.square(combine(votes).predictions - new).mean()
+    assert by_density < by_mean / 4
+
+
+def test_where_densities_know_nothing_the_mean_stays() -> None:
+    """Two equal voices are better together than either alone."""
+    assert Calibration.of(*world(500, 1, knowing=False)).temperature() is None
+
+
+def test_the_mean_stays_without_rows() -> None:
+    """Nothing is known of any temperature then."""
+    assert Calibration().temperature() is None
+
+
+def test_the_theory_s_temperature_stands_unless_rows_speak_against_it() -> None:
+    """A gain that is within its own standard error moves nothing; one beyond it does."""
+    count = len(TEMPERATURES) + 1
+    losses = [100.0] + [50.0] * (count - 1)
+    losses[4] = 49.0
+    noisy = Calibration(100, tuple(losses), (0.0,) * count, (600.0,) * count, (400.0,) * count)
+    assert noisy.temperature() == 1.0
+    clear = Calibration(100, tuple(losses), (0.0,) * count, (600.0,) * count, (0.02,) * count)
+    assert clear.temperature() == TEMPERATURES[3]
+
+
+def test_what_makes_more_errors_than_the_mean_is_not_taken() -> None:
+    """However sure it is where it is right."""
+    count = len(TEMPERATURES) + 1
+    losses, errors = (100.0,) + (50.0,) * (count - 1), (10.0,) + (11.0,) * (count - 1)
+    assert Calibration(100, losses, errors, (600.0,) * count, (0.0,) * count).temperature() is None
+
+
+def test_sums_over_parts_are_the_sums_over_all_rows() -> None:
+    """So every asker chooses alike, and no row needs to travel."""
+    truth, votes, densities = world(100, 3, knowing=True)
+    truth[3] = np.nan
+
+    def some(rows: slice) -> Calibration:
+        cut = [(id, Vote(None, vote.values[rows]), n) for id, vote, n in votes]
+        return Calibration.of(truth[rows], cut, {id: logs[rows] for id, logs in densities.items()})
+
+    whole, halves = some(slice(0, 100)), some(slice(0, 40)).merge(some(slice(40, 100)))
+    assert halves.rows == whole.rows == 99
+    for name in ("losses", "errors", "apart", "aside"):
+        assert getattr(halves, name) == pytest.approx(getattr(whole, name))
+
+
+def test_a_class_that_nobody_knows_is_missed_in_full() -> None:
+    """Brier's score over all classes, also those of the truth alone."""
+    votes: list[Cast] = [("a", Vote(("x", "y"), np.array([[0.5, 0.5], [1.0, 0.0]])), 1)]
+    found = Calibration.of(np.array(["z", "x"], object), votes, {"a": np.zeros(2)})
+    assert found.losses[0] == pytest.approx(1.5)
+    assert found.errors[0] == 1
+
+
+def test_a_vote_weighs_rows_times_density_to_the_power_of_one_over_temperature() -> None:
+    """The weights, written out."""
+    votes: list[Cast] = [("a", Vote(None, np.array([0.0])), 1), ("b", Vote(None, np.array([1.0])), 3)]
+    densities = {"a": np.log([0.2]), "b": np.log([0.4])}
+    share = 3 * 0.4 / (3 * 0.4 + 1 * 0.2)
+    assert combine(votes, "density", densities).predictions[0] == pytest.approx(share)
+    cool = (3 * 0.4) ** 0.5 / ((3 * 0.4) ** 0.5 + 0.2**0.5)
+    assert combine(votes, "density", densities, 2.0).predictions[0] == pytest.approx(cool)
+    with pytest.raises(BadInput, match="needs every peer's log-densities"):
+        combine(votes, "density", {"a": densities["a"]})
+
+
+def test_densities_weigh_probabilities_over_the_union_of_classes() -> None:
+    """A class known to one peer has that peer's share."""
+    votes: list[Cast] = [("a", Vote(("x",), np.ones((2, 1))), 1), ("b", Vote(("y",), np.ones((2, 1))), 1)]
+    answer = combine(votes, "density", {"a": np.array([-1e5, 0.0]), "b": np.array([0.0, 0.0])})
+    assert answer.probabilities == pytest.approx(np.array([[0.0, 1.0], [0.5, 0.5]]))
+
+
+def test_a_trimmed_mean_leaves_out_a_quarter_at_each_end() -> None:
+    """Of four votes the highest and the lowest, of three none."""
+    votes: list[Cast] = [(str(at), Vote(None, np.array([value])), 1) for at, value in enumerate([1.0, 2.0, 3.0, 99.0])]
+    assert combine(votes, "trimmed-mean").predictions[0] == pytest.approx(2.5)
+    assert combine(votes[:3], "trimmed-mean").predictions[0] == pytest.approx(2.0)
+
+
+GOOD = Calibration.of(*world(9, 1, knowing=True)).to_data()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [None, [], [-1, *GOOD[1:]], [True, *GOOD[1:]], [1, [1.0], *GOOD[2:]], [1, [float("nan")] * 11, *GOOD[2:]]],
+)
+def test_what_cannot_be_a_calibration_is_refused(data: object) -> None:
+    """With a RemoteError; what can be is read unchanged."""
+    assert Calibration.from_data(GOOD).to_data() == GOOD
+    with pytest.raises(RemoteError, match="the calibration that a peer sent"):
+        Calibration.from_data(data)
+
+
+def test_peers_decide_alike_and_only_in_one_space() -> None:
+    """Whatever is lacking is said; the order of the peers does not matter."""
+    sums = Calibration.of(*world(200, 1, knowing=True))
+    space, other = "a" * 32, "b" * 32
+
+    def knows(of: str | None, calibration: Calibration | None) -> Knowledge:
+        return Knowledge("c" * 32, of, calibration)
+
+    good = [("one", knows(space, sums)), ("two", knows(space, sums))]
+    assert decide(good) == decide(good[::-1]) == Decision(space, sums.merge(sums).temperature())
+    assert decide([good[0], ("two", None)]).because == NO_SPACE
+    assert decide([good[0], ("two", knows(other, sums))]).because == NO_SPACE
+    assert decide([good[0], ("two", knows(space, None))]).because == NOT_COMPARED
+    assert decide([("one", knows(space, Calibration()))]).because == NO_ROWS
+    unsure = Calibration.of(*world(200, 1, knowing=False))
+    assert decide([("one", knows(space, unsure))]) == Decision(because=NO_GAIN)
+
+
+@pytest.mark.parametrize("changed", [{"moments": "A" * 32}, {"space": "short"}, {"space": 3}, {"calibration": 3}])
+def test_what_cannot_be_knowledge_is_refused(changed: dict[str, object]) -> None:
+    """With a RemoteError."""
+    good = Knowledge("c" * 32, None, None).to_data()
+    assert Knowledge.from_data(good) == Knowledge("c" * 32)
+    with pytest.raises(RemoteError):
+        Knowledge.from_data(good | changed)
