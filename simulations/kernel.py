@@ -198,9 +198,9 @@ class Kernel:
                 end.close()
 
     def tear(self, host: str) -> None:
-        """Reset each connection of a machine in the middle of the next data on it."""
+        """Reset each connection of a machine to others in the middle of the next data on it."""
         for end in self._ends:
-            if host in (end.local[0], end.remote[0]):
+            if host in (end.local[0], end.remote[0]) and end.local[0] != end.remote[0]:
                 end.pipe.tear = True
 
     def forget(self, end: End) -> None:

@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 THREAD = 0.001
 """Virtual seconds that a call in a thread takes, on a machine of usual speed."""
+MANY = 100
+"""Cancelled timers that may lie in the heap before it is tidied, if they are also half of it."""
 INSTANT = 100_000
 """Rounds of the loop without time passing after which it is said to spin."""
 
@@ -85,6 +87,7 @@ class VirtualLoop(base_events.BaseEventLoop):
 
     _ready: deque[asyncio.Handle]
     _scheduled: list[asyncio.TimerHandle]
+    _timer_cancelled_count: int
 
     def __init__(self, rng: random.Random) -> None:
         """Stand at 0 s."""
@@ -94,6 +97,8 @@ class VirtualLoop(base_events.BaseEventLoop):
         self._now = 0.0
         self._rounds = 0
         self.numbers = itertools.count()
+        self.stopped: dict[Process, None] = {}
+        """The processes that take no step, in the order of their stopping."""
         self.set_task_factory(_task)  # type: ignore[arg-type]
 
     def time(self) -> float:
@@ -109,10 +114,12 @@ class VirtualLoop(base_events.BaseEventLoop):
     def stop_process(self, process: Process) -> None:
         """Let a process take no further step."""
         process.stopped = True
+        self.stopped[process] = None
 
     def continue_process(self, process: Process) -> None:
         """Let it go on: what its sockets have comes first, then the timers that came due meanwhile, by their times."""
         process.stopped = False
+        self.stopped.pop(process, None)
         held, process.held = process.held, []
         timers = [handle for handle in held if isinstance(handle, asyncio.TimerHandle)]
         timers.sort(key=lambda timer: timer.when())
@@ -127,11 +134,13 @@ class VirtualLoop(base_events.BaseEventLoop):
     # One round.
 
     def _run_once(self) -> None:
-        ready, scheduled = self._ready, self._scheduled
-        if not ready:
+        if not self._ready:
             self._jump()
+        ready, scheduled = self._ready, self._scheduled
         while scheduled and scheduled[0]._when <= self._now:  # type: ignore[attr-defined]
-            ready.append(heapq.heappop(scheduled))
+            due = heapq.heappop(scheduled)
+            due._scheduled = False  # type: ignore[attr-defined]
+            ready.append(due)
         self._rounds += 1
         if self._rounds > INSTANT:
             raise Spinning(f"no time has passed since {self._now:.6f} s, yet something is always ready")
@@ -148,9 +157,14 @@ class VirtualLoop(base_events.BaseEventLoop):
 
     def _jump(self) -> None:
         """Go to the time of the first timer that was not cancelled."""
+        if self._timer_cancelled_count > max(MANY, len(self._scheduled) / 2):
+            self._scheduled = [handle for handle in self._scheduled if not handle.cancelled()]
+            heapq.heapify(self._scheduled)
+            self._timer_cancelled_count = 0
         scheduled = self._scheduled
         while scheduled and scheduled[0].cancelled():
             heapq.heappop(scheduled)
+            self._timer_cancelled_count -= 1
         if not scheduled:
             raise Spinning(f"nothing is due any more after {self._now:.6f} s, yet something is waited for")
         self._rounds = 0
@@ -166,9 +180,6 @@ class VirtualLoop(base_events.BaseEventLoop):
         order = list(turns.values())
         self._rng.shuffle(order)
         return [handle for turn in order for handle in turn]
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """Leave a cancelled timer where it is until its time: `_run_once` here keeps no count of them."""
 
     def _write_to_self(self) -> None:
         """Wake nobody: there is no other thread."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -143,11 +144,31 @@ def test_chance_comes_from_a_seed(room: str) -> None:
 
 
 def test_the_ground_floor_imports_nothing() -> None:
-    """p2pml itself and its errors are below every room."""
+    """p2pml itself and its errors are below every room, and cost nothing to import."""
     for path in (ROOT / "p2pml").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import | ast.ImportFrom):
-                assert ast.unparse(node) == "from __future__ import annotations", path
+                assert ast.unparse(node) in {"from __future__ import annotations", "import os"}, path
+
+
+@pytest.mark.parametrize("said", [None, "0"])
+def test_no_library_reports_to_its_maker(said: str | None) -> None:
+    """onnxruntime's reports are off in every process that imports p2pml, unless the user's environment decides."""
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment |= {} if said is None else {"ORT_DISABLE_TELEMETRY": said}
+    show = "import os, p2pml; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    command = [sys.executable, "-c", show]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    assert done.stdout.strip() == (said or "1")
+
+
+def test_onnxruntime_leaves_no_trace_of_reports(tmp_path: Path) -> None:
+    """Its reporter keeps its session in the folder for temporary files; with p2pml, there is none."""
+    pytest.importorskip("onnxruntime")
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"TMPDIR": str(tmp_path), "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", "import p2pml, onnxruntime"], check=True, env=environment, timeout=60)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("room", FOLDERS)

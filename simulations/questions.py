@@ -1,0 +1,192 @@
+"""Asking the daemons for predictions all along, and holding each answer to what really stands behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from p2pml.ensemble.combine import combine
+from p2pml.ensemble.vote import Vote
+from p2pml.errors import P2pmlError
+from p2pml.peer.answers import Predicted
+from p2pml.peer.client import PeerClient
+from p2pml.peer.training import Trained
+
+from .machines import Machine
+from .parts import NAMES, questions, truth
+
+if TYPE_CHECKING:
+    from .daemons import Run
+
+ROWS = 8
+"""Rows of each question; always the same ones, so that each model's vote is computed once."""
+SLACK = 0.25
+"""Seconds beyond its deadline in which an answer counts as in time: the way there and back, on a slow machine."""
+SAME = 1e-9
+"""How far probabilities may be from those of the votes that are said to stand behind them."""
+
+
+@dataclass
+class Question:
+    """What became of a question."""
+
+    at: float
+    took: float = 0.0
+    counts: bool = True
+    """Whether the peer that was asked ran all the while."""
+    answered: bool = False
+    cast: int = 0
+    possible: int = 0
+    score: float = 0.0
+    words: str = ""
+
+
+Views = dict[str, str | None]
+"""Whom a peer expects to vote, by id, and the digest of each one's model."""
+
+
+class Client:
+    """Whoever asks the peers: it sits beside each of them, so that no fault of the network is between."""
+
+    def __init__(self, run: Run, seed: int) -> None:
+        """Have asked nothing yet."""
+        self._run = run
+        self._rows = questions(ROWS, seed)
+        self._columns = {name: [row[place] for row in self._rows] for place, name in enumerate(NAMES)}
+        self._truth = [truth(row) for row in self._rows]
+        self._clients: dict[int, PeerClient] = {}
+        self._votes: dict[str, Vote] = {}
+        self._asked: list[Question] = []
+        self._shown = 0
+        self._tasks: set[asyncio.Task[object]] = set()
+
+    async def ask_all_along(self) -> None:
+        """Ask a ready peer every so often, whether or not the last answer has come."""
+        while True:
+            await asyncio.sleep(self._run.plan.every)
+            if ready := [machine for machine in self._run.machines if machine.ready]:
+                self._begin(self._ask_and_keep(self._run.rng.choice(ready)))
+
+    def fit(self, machine: Machine) -> None:
+        """Have a peer tell all to train anew."""
+        self._begin(self._fit(machine))
+
+    async def ask(self, machine: Machine) -> Question:
+        """Ask one peer, and hold its answer to the truth."""
+        loop, plan = self._run.loop, self._run.plan
+        process, before = machine.process, self._view(machine)
+        question = Question(loop.time(), possible=sum(one.ready for one in self._run.machines))
+        try:
+            client = await self._client(machine)
+            answer = await client.predict(NAMES, self._rows, combine="mean", deadline=plan.deadline, proba=True)
+        except P2pmlError as error:
+            question.words = str(error)
+        else:
+            question.answered = True
+            question.cast = answer["votes"]["cast"]
+            question.words = "; ".join(f"{one['name']}: {one['reason']}" for one in answer["votes"]["missing"])
+            hits = [said == known for said, known in zip(answer["predictions"], self._truth, strict=True)]
+            question.score = sum(hits) / len(hits)
+        question.took = loop.time() - question.at
+        question.counts = machine.process is process and machine.up and machine.since <= question.at
+        self._run.kernel.note(f"answer {machine.name} {question}")
+        if question.counts:
+            if not question.answered or question.took > plan.deadline + SLACK:
+                self._run.breach(
+                    "answers come by their deadline", f"{machine.name} after {question.took:.3f} s: {question}"
+                )
+            elif why := self._untrue(answer, before, self._view(machine)):
+                self._run.breach("the count of votes is true", f"{machine.name}: {why}")
+        return question
+
+    async def close(self) -> None:
+        """Give up what is not answered yet, and close the connections."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for client in self._clients.values():
+            await client.close()
+
+    # What it all came to.
+
+    def measures(self) -> dict[str, float]:
+        """Sum up over the run; `availability` is the share of what counts that was answered in time."""
+        counted = [question for question in self._asked if question.counts]
+        answered = [question for question in counted if question.answered]
+        in_time = [q for q in answered if q.took <= self._run.plan.deadline + SLACK]
+        return {
+            "asked": float(len(counted)),
+            "availability": len(in_time) / max(1, len(counted)),
+            "votes": sum(q.cast for q in answered) / max(1, sum(q.possible for q in answered)),
+            "score": sum(q.score for q in answered) / max(1, len(answered)),
+            "longest_answer": max((q.took for q in answered), default=0.0),
+        }
+
+    def since_last_time(self) -> dict[str, float]:
+        """The mean votes and score of the answers since this was asked last."""
+        new = [question for question in self._asked[self._shown :] if question.answered]
+        self._shown = len(self._asked)
+        count = max(1, len(new))
+        return {"votes": sum(q.cast for q in new) / count, "score": sum(q.score for q in new) / count}
+
+    # Inside.
+
+    def _begin(self, work: object) -> None:
+        task: asyncio.Task[object] = self._run.loop.create_task(work)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _ask_and_keep(self, machine: Machine) -> None:
+        self._asked.append(await self.ask(machine))
+
+    async def _fit(self, machine: Machine) -> None:
+        try:
+            await (await self._client(machine)).fit(wait=False)
+        except P2pmlError as error:
+            self._run.kernel.note(f"fit {machine.name} {error}")
+
+    async def _client(self, machine: Machine) -> PeerClient:
+        if machine.index not in self._clients:
+            self._clients[machine.index] = await PeerClient(machine.address).__aenter__()
+        return self._clients[machine.index]
+
+    def _view(self, machine: Machine) -> Views:
+        """Whom a peer would ask now, and what they would vote with."""
+        assert machine.peer is not None
+        models = {one.peer.id: _trained(one) for one in self._run.machines if one.peer is not None}
+        roll = machine.peer.colleagues.roll()
+        expected = [voter.id for voter in roll.voters] + [member.id for member, _ in roll.absent]
+        return {id: trained.digest if (trained := models.get(id)) else None for id in expected}
+
+    def _untrue(self, answer: Predicted, before: Views, after: Views) -> str | None:
+        """Why the answer's count of votes is not what it was made of; None where it is."""
+        votes = answer["votes"]
+        missing = [entry["peer"] for entry in votes["missing"]]
+        if votes["cast"] + len(missing) != votes["expected"] or len(set(missing)) != len(missing):
+            return f"{votes['cast']} cast and {len(missing)} missing are not {votes['expected']} expected"
+        if before != after:
+            # Who is alive changed meanwhile, and either view may have been taken.
+            return None
+        if votes["expected"] != len(before) or not set(missing) <= set(before):
+            return f"{votes['expected']} were expected, but the peer knows of {len(before)}"
+        ballots = [(id, self._vote(id, digest), 1) for id, digest in before.items() if id not in missing and digest]
+        if len(ballots) != votes["cast"]:
+            return f"{votes['cast']} votes were cast, but only {len(ballots)} peers have a model"
+        truth = combine(ballots, "mean").probabilities
+        said = np.array(answer.get("probabilities"))
+        if truth is None or said.shape != truth.shape or np.abs(said - truth).max() > SAME:
+            return "the probabilities are not those of the votes that are said to be cast"
+        return None
+
+    def _vote(self, id: str, digest: str) -> Vote:
+        if digest not in self._votes:
+            (trained,) = (t for one in self._run.machines if one.peer and one.peer.id == id and (t := _trained(one)))
+            self._votes[digest] = trained.model.vote(self._columns)
+        return self._votes[digest]
+
+
+def _trained(machine: Machine) -> Trained | None:
+    return machine.peer.voting.trained if machine.peer is not None else None
