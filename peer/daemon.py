@@ -61,6 +61,8 @@ from .workshop import WorkerProcess, Workshop
 
 FAREWELL = 0.3
 """Seconds that a leaving peer stays to let its farewell go out: a few packets on any network."""
+LAST_ANSWERS = 5.0
+"""Seconds that a leaving peer still gives to what it is answering: the deadline where the asker set none."""
 JOIN_AGAIN = 5.0
 """Seconds after which a peer that is still alone asks the addresses it was given once more."""
 
@@ -104,7 +106,9 @@ class Peer:
         )
         self._assemble()
         await self.pump.open(udp)
-        self._runner = web.AppRunner(Api(self).application(), access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(
+            Api(self).application(), access_log=None, handle_signals=False, shutdown_timeout=LAST_ANSWERS
+        )
         await self._runner.setup()
         await web.SockSite(self._runner, tcp).start()
         self._publish()
@@ -164,11 +168,12 @@ class Peer:
         await self._discovery.close()
         self.pump.handle(Leave())
         await self.fitting.close()
-        await self.reach.close()
-        await self.colleagues.close()
         await asyncio.sleep(FAREWELL)
+        # Before what the last answers need: each may still find a peer that does not answer, and check on it.
         await self._runner.cleanup()
         await self.pump.close()
+        await self.reach.close()
+        await self.colleagues.close()
         await self._session.close()
         self.voting.close()
 
