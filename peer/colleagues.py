@@ -65,6 +65,7 @@ class Colleagues:
         self._wire = wire
         self._schemas: dict[str, Schema] = {}
         self._fetching: dict[str, asyncio.Task[None]] = {}
+        self._read: dict[str, tuple[bytes, Summary | None]] = {}
         self._agreed: tuple[object, Schema | None, Mapping[str, str]] = (None, None, {})
 
     def all(self) -> list[Colleague]:
@@ -75,12 +76,12 @@ class Colleagues:
         """What a member says of its model; None where there is nothing, or nothing that can be read."""
         raw = self.node.entries(id).get(SUMMARY)
         if raw is None:
+            self._read.pop(id, None)
             return None
-        try:
-            return Summary.from_data(_unpack(raw))
-        except RemoteError as error:
-            log.debug("a summary cannot be read", peer=id, why=str(error))
-            return None
+        if (read := self._read.get(id)) is None or read[0] != raw:
+            # Every answer looks at all summaries, and they seldom change.
+            read = self._read[id] = (raw, _read_summary(id, raw))
+        return read[1]
 
     def highest_fit(self) -> FitCommand:
         """The fit with the highest epoch that any member knows of."""
@@ -154,6 +155,14 @@ class Colleagues:
         self._schemas[schema.fingerprint] = schema
         if schema.fingerprint != fingerprint:
             log.debug("a peer showed another schema than it named", peer=member.name)
+
+
+def _read_summary(id: str, raw: bytes) -> Summary | None:
+    try:
+        return Summary.from_data(_unpack(raw))
+    except RemoteError as error:
+        log.debug("a summary cannot be read", peer=id, why=str(error))
+        return None
 
 
 def _why_absent(summary: Summary | None, schema_known: bool) -> str | None:
