@@ -5,7 +5,8 @@
         … dead, while held alive     the member is told and probed, and nothing is believed yet
         … alive, dead, left          ends the suspicion
     heard of this node, this run     suspect, dead, left, or a later incarnation → a still later one of our own
-    … of its generation, other nonce the higher nonce keeps the identity: we stop, or tell the other
+    … of its generation, other nonce the higher nonce keeps the identity: we stop, or tell the other;
+                                     what is gone, or was at this address, is an earlier run: we take a later generation
     … of a later generation          we take a later one; the second time another process is alive: we stop
 
 Only this node raises its own incarnation and generation, and it never says of itself that it is dead.
@@ -163,7 +164,11 @@ class Membership:
         if claim.generation > own.generation:
             self._hear_of_later_run(claim)
         elif claim.generation == own.generation and claim.nonce > own.nonce:
-            self._stop(claim)
+            # Two processes do not share an address: this is the memory of a run whose count the disk has lost.
+            if claim.live and claim.address != own.address:
+                self._stop(claim)
+            else:
+                self._raise_generation(claim.generation)
         elif claim.epoch == own.epoch and claim.rank > own.rank:
             self._refute(claim)
         elif claim.epoch == own.epoch and claim.status is Status.ALIVE:
