@@ -18,12 +18,14 @@ from p2pml.ensemble.schema import Schema
 from p2pml.ensemble.summary import FitCommand
 from p2pml.errors import BadInput
 
+from .compiling import ARRAYS, PICKLED, load_compiled
 from .options import PeerOptions
 from .store import Store, digest_of
 from .table import Table
 from .workshop import Workshop
 
 if TYPE_CHECKING:
+    from p2pml.ensemble.compiled import CompiledModel
     from p2pml.ensemble.models import Model
 
 log = structlog.get_logger()
@@ -33,7 +35,7 @@ log = structlog.get_logger()
 class Trained:
     """A model that can vote, with what is known of it."""
 
-    model: Model
+    model: Model | CompiledModel
     schema: Schema
     command: FitCommand
     """The fit that it answers; epoch 0 is the training at the start."""
@@ -115,6 +117,7 @@ class Trainer:
             "seed": options.seed,
             "p2pml": p2pml.__version__,
             "scikit-learn": importlib.metadata.version("scikit-learn"),
+            "onnxruntime": importlib.metadata.version("onnxruntime"),
             "numpy": importlib.metadata.version("numpy"),
             "python": f"{sys.version_info.major}.{sys.version_info.minor}",
         }
@@ -136,9 +139,10 @@ class Trainer:
         if body is None:
             log.warning("the model on disk is damaged or gone; training anew")
             return None
-        # The file was written by this peer's own worker and its digest has been verified; nothing that came
+        # A pickled file was written by this peer's own worker, and its digest has been verified; nothing that came
         # from another peer is ever unpickled.
-        model: Model = pickle.loads(body)  # noqa: S301
+        compiled = outcome["model"].startswith(ARRAYS)
+        model: Model | CompiledModel = load_compiled(body) if compiled else pickle.loads(body)  # noqa: S301
         del body
         _give_memory_back()
         return Trained(
@@ -157,11 +161,12 @@ class Trainer:
     def _commit(self, record: dict[str, Any]) -> None:
         self._store.write_document("trained", record)
         outcome = record["outcome"]
-        self._store.keep_only("model-", {outcome["model"]})
+        for prefix in (ARRAYS, PICKLED):
+            self._store.keep_only(prefix, {outcome["model"]})
         self._store.keep_only("holdout-", {outcome["holdout"]})
 
 
 def _give_memory_back() -> None:
-    """Return what unpickling freed to the system: a forest's worth again, which glibc would keep."""
+    """Return what loading freed to the system: a forest's worth again, which glibc would keep."""
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)

@@ -28,6 +28,7 @@ from p2pml.ensemble.schema import Schema, infer
 from p2pml.ensemble.values import Kind
 from p2pml.errors import BadInput
 
+from .compiling import ARRAYS, PICKLED, compile_model
 from .scoring import score_alone
 from .store import digest_of, write_verified
 from .table import Table, read_table
@@ -71,19 +72,20 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     train_rows, held_out_rows = split(table.rows, job["holdout"], job["seed"])
     model = train(schema, table.columns, train_rows, job["model"], job["seed"])
     held_out = _take(table, held_out_rows)
+    packed, reason = compile_model(model, (held_out if held_out.rows else _take(table, train_rows)).columns)
     return {
         "data": digest_of(data),
         "schema": schema.to_data(),
         "rows": model.rows,
         "held_out": held_out.rows,
         "metrics": score_alone(model, held_out),
-        "notes": notes(schema, model),
-        "model": _leave(folder, "model", _pickled(model)),
-        "holdout": _leave(folder, "holdout", _packed(held_out)),
+        "notes": notes(schema, model, reason),
+        "model": _leave(folder, PICKLED, _pickled(model)) if packed is None else _leave(folder, ARRAYS, packed),
+        "holdout": _leave(folder, "holdout-", _packed(held_out)),
     }
 
 
-def notes(schema: Schema, model: Model) -> list[str]:
+def notes(schema: Schema, model: Model, uncompiled: str | None) -> list[str]:
     """What a user should know of this part, one sentence each."""
     said = []
     if model.skipped:
@@ -96,6 +98,8 @@ def notes(schema: Schema, model: Model) -> list[str]:
         said.append(
             f"no row has a value in {', '.join(map(repr, empty[:5]))}{' and others' * (len(empty) > 5)}; ignored"
         )
+    if uncompiled:
+        said.append(f"scikit-learn serves the model {model.name}, uncompiled: {uncompiled}")
     return said
 
 
@@ -112,8 +116,8 @@ def _packed(table: Table) -> bytes:
     return packed
 
 
-def _leave(folder: Path, kind: str, body: bytes) -> str:
-    name = f"{kind}-{hashlib.sha256(body).hexdigest()}"
+def _leave(folder: Path, prefix: str, body: bytes) -> str:
+    name = f"{prefix}{hashlib.sha256(body).hexdigest()}"
     write_verified(folder / name, body)
     return name
 

@@ -153,12 +153,12 @@ async def test_a_restart_trains_anew_only_where_something_changed(tmp_path: Path
             return peer.voting.trained.digest, peer.node.me.generation
 
     first, generation = await digest()
-    written = (state / f"model-{first}").stat().st_mtime_ns
+    written = (state / f"arrays-{first}").stat().st_mtime_ns
     assert await digest() == (first, generation + 1)
-    assert (state / f"model-{first}").stat().st_mtime_ns == written
+    assert (state / f"arrays-{first}").stat().st_mtime_ns == written
     other, _ = await digest(seed=5)
     assert other != first
-    (state / f"model-{other}").write_bytes(b"damaged")
+    (state / f"arrays-{other}").write_bytes(b"damaged")
     again, _ = await digest(seed=5)
     assert again == other
     assert list(state.glob("*.corrupt"))
