@@ -141,6 +141,18 @@ def test_a_missed_tombstone_brings_everything_anew() -> None:
     assert replica.apply(new) == {"a": None, "c": b"3"}
 
 
+def test_a_collected_tombstone_is_dropped_everywhere() -> None:
+    """Who hears of later writes hears how far the owner collected, and keeps no tombstone up to there."""
+    owner, replica = owner_with(a=b"1", b=b"2"), Catalogue()
+    owner.write(OWNER, EPOCH, "a", None, 0)
+    sync(owner, replica)
+    owner.collect(OWNER, 1)
+    owner.write(OWNER, EPOCH, "c", b"3", 1)
+    sync(owner, replica)
+    assert replica.delta(OWNER, EPOCH, (0, 0), ROOMY) == owner.delta(OWNER, EPOCH, (0, 0), ROOMY)
+    assert replica.known(OWNER, EPOCH) == (3, 4)
+
+
 def test_a_partial_renewal_that_goes_back_waits_for_a_whole_one() -> None:
     """Entries that can be read do not vanish because all of them anew do not fit into one packet."""
     owner, replica = owner_with(a=b"1" * 100, b=b"2" * 100, c=b"3" * 100), Catalogue()

@@ -24,6 +24,16 @@ def test_a_hint_is_greeted_unless_somebody_lives_there() -> None:
     assert one.said(Claim, ELSEWHERE)[0].record.id == ME.id
 
 
+def test_a_greeting_carries_no_news() -> None:
+    """News is for members: a place where nobody may live would use it up."""
+    one = Jar(ME)
+    one.hear(A, Claim(claim(A)), Claim(claim(B)))
+    one.clear()
+    one.take(Join((ELSEWHERE,)))
+    (sent,) = one.sent(ELSEWHERE)
+    assert [type(message) for message in sent.packet.messages] == [Claim, Digest]
+
+
 def test_a_hint_at_a_dead_member_is_greeted() -> None:
     """Somebody may live there again."""
     one = Jar(ME)

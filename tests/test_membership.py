@@ -198,7 +198,7 @@ def test_a_generation_at_its_maximum_is_a_conflict() -> None:
 def test_what_follows_a_conflict_in_a_packet_is_not_heard() -> None:
     """A node that stopped does nothing more, not even with the rest of the packet."""
     one = jar(A)
-    other = replace(ME, nonce=ME.nonce + 1)
+    other = replace(ME, nonce=ME.nonce + 1, address=("10.0.0.99", 1))
     one.hear(A, Claim(claim(other)), Claim(claim(B)), Ping(1, ME.id))
     assert one.status(B) is None
     assert not one.said(Ack)

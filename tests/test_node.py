@@ -109,8 +109,8 @@ def test_traffic_is_counted() -> None:
     one.take(StreamReceived(("10.0.0.1", 40_000), packet(A), 1))
     one.hear(A, More())
     (answer,), (stream,) = one.answered(), one.opened()
-    sent = [effect for effect in one.effects if isinstance(effect, SendDatagram)]
-    assert counters["bytes_sent"] == sum(len(one.data) for one in (answer, stream, *sent))
+    sent = [len(effect.data) for effect in one.effects if isinstance(effect, SendDatagram)]
+    assert counters["bytes_sent"] == len(answer.data) + len(stream.data) + sum(sent)
 
 
 def test_an_idle_node_says_nothing_but_probes() -> None:
@@ -149,6 +149,16 @@ def test_an_entry_past_a_limit_is_refused_and_changes_nothing() -> None:
     assert one.node.state() == state
     one.hear(A, Ping(1, ME.id))
     assert one.said(Ack)
+
+
+def test_entries_from_before_the_start_are_news() -> None:
+    """What the daemon wrote first is told as soon as somebody is known."""
+    one = Jar(ME, start=False)
+    one.take(SetEntry("key", b"value"))
+    one.take(Start())
+    one.hear(A, Claim(claim(A)))
+    one.run(0.1)
+    assert one.said(Head, A.address) == [Head(ME.id, 1, 1)]
 
 
 def test_a_stale_timer_does_nothing() -> None:

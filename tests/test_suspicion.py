@@ -123,7 +123,9 @@ def test_who_hears_again_begins_anew() -> None:
     accuse(one, D, A, B, C)
     one.run(200)
     one.clear()
+    one.node._prober.void()
     one.hear(A, Claim(claim(A, Status.ALIVE, 9)))
+    assert D.id in {ping.target for ping in one.said(Ping, D.address)}
     assert one.status(D) is Status.SUSPECT
     assert verdict_after(one, D) >= timeout(LAN, 5, 4) - 2.1
 

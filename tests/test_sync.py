@@ -18,6 +18,7 @@ from p2pml.gossip import (
     StreamAnswered,
     StreamFailed,
     StreamReceived,
+    Unreachable,
     limits,
 )
 from p2pml.gossip.messages import Ack, Claim, Delta, Digest, Head, Line, More, Ping, Wants, Write
@@ -264,7 +265,7 @@ def test_a_stream_says_nothing_about_an_address() -> None:
 def test_a_conflict_that_comes_by_stream_stops_this_node() -> None:
     """The request is answered, and then there is silence."""
     one = jar(A)
-    other = replace(ME, nonce=ME.nonce + 1)
+    other = replace(ME, nonce=ME.nonce + 1, address=("10.0.0.99", 1))
     one.take(StreamReceived(("10.0.0.1", 40000), packet(A, Claim(claim(other)), Claim(claim(B))), 3))
     assert [answer.data for answer in one.answered()] == [b""]
     assert one.status(B) is None
@@ -349,6 +350,20 @@ def test_equal_states_skip_the_sync() -> None:
             if digests:
                 break
         assert bool(digests) == differs
+
+
+def test_one_difference_brings_one_comparison() -> None:
+    """It waits for the news to arrive by itself; after it, the tables are taken to be equal until an ack differs."""
+    one = jar(A, B, settings=replace(Settings.lan(), suspicion_alpha=1e6))
+    for peer in (A, B):
+        one.clear()
+        one.take(Unreachable(peer.id))
+        one.hear(peer, Ack(one.said(Ping)[0].sequence, one.node.state() + 1))
+    one.clear()
+    one.run(0.9)
+    assert not one.said(Digest)
+    one.run(60)
+    assert len(one.said(Digest)) == 1
 
 
 def test_a_difference_that_passed_is_forgotten() -> None:

@@ -60,7 +60,7 @@ LEAVE_BURST = 64
 """Members told directly of a graceful leave; in a larger cluster these tell the rest."""
 
 BULK_LIMIT = 32
-"""News in one packet above which it is not passed on: a whole table is old to all but who asked."""
+"""News in one stream message above which it is not passed on: a whole table is old to all but who asked."""
 
 GENERATION_LIMIT = 2**48
 """Generations stay below it. One restart a microsecond would take nine years to get there."""

@@ -255,11 +255,10 @@ class Node:
         packet = self._open(event.source, event.data, limits.PACKET_LIMIT, "datagrams_received")
         if packet is None or not self._hear_sender(packet, event.source):
             return
-        news = sum(isinstance(message, Claim) for message in packet.messages) <= limits.BULK_LIMIT
         for message in packet.messages:
             if self._context.silent:
                 return
-            self._hear(message, packet, event.source, spread=news)
+            self._hear(message, packet, event.source, spread=True)
         known = self._context.members.get(packet.source)
         if known is None or known.epoch < (packet.generation, packet.nonce):
             self._sync.ask(packet.source, event.source)
