@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
+import structlog
 from aiohttp import web
 
 from p2pml.ensemble.summary import FitCommand
@@ -30,6 +31,7 @@ from .bodies import (
 )
 from .crew import FIT_PATH
 from .evaluating import EVALUATE_PATH, scored_data
+from .knowing import MOMENTS_PATH
 from .openapi import DOCUMENT
 from .presenting import predicted
 from .problems import Busy, Handler, problem, problems
@@ -44,8 +46,12 @@ MAX_AT_ONCE = 32
 PEER_BODY = 2 * MAX_BODY
 """Bytes of a peer's question: a body that was just within bounds as JSON may grow a little as msgpack."""
 SCHEMA_PATH = "/v1/peer/schema"
+STALLED = 30.0
+"""Seconds after which a listener that takes nothing is given up."""
 
 T = TypeVar("T")
+
+log = structlog.get_logger()
 
 
 class VoteRequest(msgspec.Struct):
@@ -53,6 +59,7 @@ class VoteRequest(msgspec.Struct):
 
     columns: dict[str, list[Cell]]
     first_row: RowNumber = 1
+    space: str | None = None
 
 
 class HeldOutRequest(msgspec.Struct):
@@ -82,11 +89,13 @@ class Api:
         app.router.add_get("/readyz", self.readyz)
         app.router.add_get("/openapi.json", self.openapi)
         app.router.add_get("/v1/peers", self.peers)
+        app.router.add_get("/v1/events", self.events, allow_head=False)
         app.router.add_post("/v1/predict", self.predict)
         app.router.add_post("/v1/evaluate", self.evaluate)
         app.router.add_post("/v1/fit", self.fit)
         app.router.add_post(STREAM_PATH, self.gossip)
         app.router.add_get(SCHEMA_PATH, self.schema)
+        app.router.add_get(MOMENTS_PATH, self.moments)
         app.router.add_post(VOTE_PATH, self.vote)
         app.router.add_post(EVALUATE_PATH, self.evaluate_own)
         app.router.add_post(FIT_PATH, self.fit_own)
@@ -105,6 +114,18 @@ class Api:
     async def peers(self, request: web.Request) -> web.Response:
         return encode(self._peer.peers(), request)
 
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        listener = self._peer.observer.listen()
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+        await response.prepare(request)
+        try:
+            async with aclosing(listener.stream(request.headers.get("Last-Event-ID"))) as messages:
+                async for message in messages:
+                    await asyncio.wait_for(response.write(message), STALLED)
+        except (ConnectionError, TimeoutError):
+            log.debug("a listener went away", path=request.path)
+        return response
+
     async def predict(self, request: web.Request) -> web.Response:
         async with self._turn():
             began = asyncio.get_running_loop().time()
@@ -118,6 +139,7 @@ class Api:
                 first_row=asked.first_row,
             )
             took = asyncio.get_running_loop().time() - began
+            self._peer.observer.answered(rows, answer.votes, took)
             return encode(predicted(answer, asked.combine, asked.proba, took), request)
 
     async def evaluate(self, request: web.Request) -> web.Response:
@@ -126,7 +148,9 @@ class Api:
             seconds = asked.deadline or EVALUATION_DEADLINE
             evaluator = self._peer.evaluator
             if asked.rows is None and asked.columns is None and asked.data is None:
-                return encode(await evaluator.everyone(rule=asked.combine, seconds=seconds), request)
+                report = await evaluator.everyone(rule=asked.combine, seconds=seconds)
+                self._peer.observer.evaluated(report)
+                return encode(report, request)
             columns, rows = await _rows(asked)
             scored = await evaluator.given(
                 columns,
@@ -156,11 +180,17 @@ class Api:
             return problem(404, "this peer has no schema before its first training is done")
         return encode(trained.schema.to_data(), request)
 
+    async def moments(self, request: web.Request) -> web.Response:
+        moments = self._peer.knowing.moments
+        if moments is None:
+            return problem(404, "this peer has no moments before its first training is done")
+        return encode(await asyncio.to_thread(moments.to_data), request)
+
     async def vote(self, request: web.Request) -> web.Response:
         async with self._turn():
             asked = await _read(request, VoteRequest, PEER_BODY)
-            ballot = await self._peer.voting.vote(asked.columns, asked.first_row)
-            return encode({"vote": ballot.vote.to_data(), "rows": ballot.rows, "model": ballot.model}, request)
+            ballot = await self._peer.voting.vote(asked.columns, asked.first_row, asked.space)
+            return encode(ballot.to_data(), request)
 
     async def evaluate_own(self, request: web.Request) -> web.Response:
         asked = await _read(request, HeldOutRequest, MAX_BODY)

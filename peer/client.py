@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -29,6 +30,9 @@ ANSWER = 120.0
 
 MARGIN = 5.0
 """Seconds beyond a caller's deadline in which the peer's answer can still arrive."""
+
+SILENCE = 10.0
+"""Seconds without an event after which a peer is given up: one that lives tells of its gossip every two seconds."""
 
 TRAINING = 24 * 3600.0
 """Seconds to wait for a fit of all peers: a bound for a connection that died without a word."""
@@ -124,6 +128,42 @@ class PeerClient:
         """The vote of this peer alone, as it casts it for others."""
         return await self._call("POST", "/v1/peer/vote", Ballot, ANSWER, {"columns": columns})
 
+    async def events(self) -> AsyncGenerator[dict[str, Any], None]:
+        """What happens in the cluster, as this peer sees it: first the whole state, then each change.
+
+        It ends when the peer leaves, and raises `PeerUnreachable` when it breaks off or falls silent.
+        """
+        assert self._session is not None
+        with self._troubles(SILENCE):
+            async with self._session.get(
+                f"http://{self}/v1/events",
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=GLANCE, sock_read=SILENCE),
+            ) as response:
+                if response.status != 200:
+                    raise self._complaint(response.status, response.content_type, await self._read(response))
+                waiting = b""
+                async for piece in response.content.iter_any():
+                    *messages, waiting = (waiting + piece).split(b"\n\n")
+                    if len(waiting) > MAX_ANSWER:
+                        raise RemoteError(f"{self} sent an event of more than {MAX_ANSWER // 2**20} MiB.")
+                    for message in messages:
+                        if (event := self._event(message)) is not None:
+                            yield event
+
+    def _event(self, message: bytes) -> dict[str, Any] | None:
+        """One message of the stream; None where it is a comment."""
+        data = b"".join(line.removeprefix(b"data: ") for line in message.split(b"\n") if line.startswith(b"data: "))
+        if not data:
+            return None
+        try:
+            event = msgspec.json.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise RemoteError(f"{self} sent an event that is unreadable.") from error
+        if not isinstance(event, dict) or not isinstance(event.get("kind"), str):
+            raise RemoteError(f"{self} sent an event that is unreadable.")
+        return event
+
     def _check_probabilities(self, answer: Predicted) -> None:
         classes, rows = answer.get("classes"), answer.get("probabilities")
         if not classes and not rows:
@@ -159,11 +199,10 @@ class PeerClient:
 
     async def _exchange(self, method: str, path: str, content: bytes | None, seconds: float) -> Any:
         assert self._session is not None, "a PeerClient is used inside `async with`"
-        url = f"http://{self}{path}"
-        try:
+        with self._troubles(seconds):
             async with self._session.request(
                 method,
-                url,
+                f"http://{self}{path}",
                 data=content,
                 headers={"Content-Type": MSGPACK} if content is not None else None,
                 allow_redirects=False,
@@ -173,6 +212,12 @@ class PeerClient:
                 if response.status == 200:
                     return raw
                 raise self._complaint(response.status, response.content_type, raw)
+
+    @contextmanager
+    def _troubles(self, seconds: float) -> Iterator[None]:
+        """What can go wrong on the way, in the words of this class."""
+        try:
+            yield
         except TimeoutError as error:
             raise PeerUnreachable(f"{self} did not answer within {seconds:g} s.") from error
         except aiohttp.ClientConnectorError as error:

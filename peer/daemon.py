@@ -48,8 +48,11 @@ from .evaluating import Evaluator
 from .finder import primary_address, resolve
 from .fitting import Fitting
 from .identity import keep_generation, load_identity, next_generation
+from .knowing import KNOWLEDGE, Knowing
+from .observing import Observer
 from .options import PeerOptions
 from .presenting import peer_row
+from .pulse import PULSE
 from .pump import Pump
 from .reach import Reach
 from .sockets import bind
@@ -112,6 +115,7 @@ class Peer:
         await self._runner.setup()
         await web.SockSite(self._runner, tcp).start()
         self._publish()
+        self.observer.beat()
         self.pump.handle(Start(seeds))
         self.pump.handle(Join(tuple(remembered[1])))
         self._discovery = Discovery(self.id, options.cluster, port, options.host, self._on_address)
@@ -119,6 +123,7 @@ class Peer:
             self._discovery.start()
         self._spawn(self._stay_joined(seeds))
         self._spawn(self._first_model())
+        self._spawn(self.knowing.keep_up(self.asker.all_votes))
         log.info(
             "peer started",
             name=self.name,
@@ -143,8 +148,17 @@ class Peer:
         self.colleagues = Colleagues(node, wire)
         self.reach = Reach(node, wire, lambda id: self._tell(Unreachable(id)))
         self.fitting = Fitting(self.trainer, self.voting, self._publish)
-        self.asker = Asker(self.id, self.colleagues, self.voting, wire, self.reach)
+        self.knowing = Knowing(
+            self.id,
+            self.colleagues,
+            self.trainer,
+            self.voting,
+            wire,
+            lambda said: self._tell(SetEntry(KNOWLEDGE, said)),
+        )
+        self.asker = Asker(self.id, self.colleagues, self.voting, wire, self.reach, self.knowing)
         self.evaluator = Evaluator(self.id, self.colleagues, self.asker, self.voting, self.trainer, wire, self.reach)
+        self.observer = Observer(node, self.colleagues, self.fitting, self.voting, self.peers, self._tell)
         self.crew = Crew(self.id, node, self.colleagues, self.fitting, self.voting, wire, self.reach)
 
     async def stopped(self) -> None:
@@ -166,6 +180,7 @@ class Peer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._discovery.close()
+        self.observer.events.close()
         self.pump.handle(Leave())
         await self.fitting.close()
         await asyncio.sleep(FAREWELL)
@@ -209,6 +224,7 @@ class Peer:
             if seeds and not others:
                 self.pump.handle(Join(seeds))
             await self.colleagues.fetch_schemas()
+            self.observer.beat()
             self._remember_place()
 
     def _publish(self) -> None:
@@ -232,7 +248,9 @@ class Peer:
                 metrics=trained.metrics,
             )
         self._tell(SetEntry(SUMMARY, msgpack.packb(summary.to_data())))
+        self.knowing.nudge()
         self._tell(SetEntry(FIT, msgpack.packb(fitting.wanted.to_data())))
+        self.observer.model(self.id)
 
     def _tell(self, event: SetEntry | Unreachable) -> None:
         self.pump.handle(event)
@@ -243,12 +261,18 @@ class Peer:
     def _on_change(self, change: Change) -> None:
         match change:
             case MemberChanged(member, before):
+                self.observer.member(member, before)
                 self._on_member(member, before)
-            case EntryChanged(owner, key, _) if owner != self.id:
+            case EntryChanged(owner, key, value) if owner != self.id:
                 if key == FIT:
                     self.fitting.adopt(self.colleagues.highest_fit())
+                elif key == KNOWLEDGE:
+                    self.knowing.nudge()
                 elif key == SUMMARY:
+                    self.observer.model(owner)
                     self._spawn(self._look_at(owner))
+                elif key == PULSE:
+                    self.observer.heard_pulse(owner, value)
             case GenerationRaised(generation):
                 keep_generation(self.store, generation)
                 log.warning("the cluster remembers a later run of this peer; an old state folder was restored")
@@ -263,6 +287,7 @@ class Peer:
     def _on_member(self, member: Member, before: Status | None) -> None:
         if member.id == self.id or member.status is before:
             return
+        self.knowing.nudge()
         said = {"name": member.name, "id": member.id[:8], "address": _shown(member.address)}
         if member.status is Status.ALIVE and before is None:
             log.info("a peer joined", **said)
@@ -281,6 +306,8 @@ class Peer:
     async def _look_at(self, owner: str) -> None:
         """Learn the schema behind a new summary, and say so where it does not fit."""
         await self.colleagues.fetch_schemas()
+        self.knowing.nudge()
+        self.observer.fits()
         for id, why in self.colleagues.roll().misfits.items():
             member = self.node.member(id)
             if member is not None and id in (owner, self.id):

@@ -65,6 +65,20 @@ _REFUSALS = {
 }
 
 
+_EVENTS = {
+    "summary": "What happens in the cluster, as server-sent events",
+    "description": "Each event is a JSON object with `at` (seconds since 1970) and `kind`. The first one is the whole "
+    "`state`, or what was missed since `Last-Event-ID`. Then come `joined`, `suspected`, `refuted`, `died`, `healed`, "
+    "`returned`, `left`, `changed`, `training`, `trained`, `training-failed`, `model`, `answer`, `score`, `pulse`, "
+    "`gossip`, and `lost` where the listener was too slow; those about a peer carry its new `row`.",
+    "parameters": [{"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"}}],
+    "responses": {
+        "200": {"description": "The stream", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
+        "429": _problem("As many programs listen as this peer takes; listen to another one"),
+    },
+}
+
+
 def _document() -> dict[str, Any]:
     _, components = msgspec.json.schema_components(_SHAPES, ref_template="#/components/schemas/{name}")
     return {
@@ -84,6 +98,7 @@ def _document() -> dict[str, Any]:
                 )
             },
             "/v1/peers": {"get": _operation("The members of the cluster, as this peer sees them", "Peers")},
+            "/v1/events": {"get": _EVENTS},
             "/v1/predict": {
                 "post": _operation("Predict rows with every live peer's vote", "Predicted", "PredictRequest", _REFUSALS)
             },

@@ -1,0 +1,248 @@
+"""What this peer notices becomes events: members come and go, models are trained, questions are answered.
+
+Everything here is told from this peer's own view. What other peers did is known by their entries in the catalogue,
+a few seconds later than to themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from p2pml.ensemble.summary import ModelState, Summary
+from p2pml.errors import RemoteError
+from p2pml.gossip import Member, Node, SetEntry, Status
+
+from .answers import Evaluated, PeerRow, Peers, Votes
+from .colleagues import Colleague, Colleagues
+from .events import LISTENERS, Event, Events, Listener
+from .fitting import Fitting
+from .presenting import peer_row
+from .problems import Busy
+from .pulse import PULSE, Answered, EnsembleScore, LastTraining, Pulse, read, write
+from .voting import Voting
+
+HISTORY = 120
+"""Answers and scores that a listener is shown of the time before it came: as many as a wide terminal has columns."""
+ANSWERS_APART = 0.25
+"""Seconds between two events of own answers; those between are counted in the next one."""
+MAIN_METRICS = ("r2", "accuracy")
+"""The score that people ask for first, of regression and of classification."""
+
+log = structlog.get_logger()
+
+
+class Observer:
+    """Tells the events of one peer, and keeps the pulse that it shows to the others."""
+
+    def __init__(
+        self,
+        node: Node,
+        colleagues: Colleagues,
+        fitting: Fitting,
+        voting: Voting,
+        peers: Callable[[], Peers],
+        publish: Callable[[SetEntry], None],
+    ) -> None:
+        self._node = node
+        self._colleagues = colleagues
+        self._fitting = fitting
+        self._voting = voting
+        self._peers = peers
+        self._publish = publish
+        self.events = Events(f"{node.me.id[:12]}.{node.me.generation}")
+        self.pulse = Pulse(started=round(time.time()))
+        self._told = b""
+        self._generations: dict[str, int] = {}
+        self._summaries: dict[str, Summary | None] = {}
+        self._misfits: dict[str, str] = {}
+        self._pulses: dict[str, Pulse] = {}
+        self._trainings: dict[str, Event] = {}
+        self._answers: deque[Event] = deque(maxlen=HISTORY)
+        self._scores: deque[Event] = deque(maxlen=HISTORY)
+        self._pending: list[tuple[Answered, Votes]] = []
+        self._rows_voted = 0
+        self._looked_at = asyncio.get_running_loop().time()
+
+    def listen(self) -> Listener:
+        """Somebody who listens from now on; raises `Busy` where there are too many."""
+        if len(self.events.listeners) >= LISTENERS:
+            raise Busy(f"{LISTENERS} programs listen to this peer, as many as it takes; listen to another one")
+        return Listener(self.events, self.state, self.load)
+
+    def state(self) -> Event:
+        """All that a listener has to know to understand what comes next."""
+        return {
+            "at": round(time.time(), 3),
+            "kind": "state",
+            "peers": self._peers(),
+            "pulses": self._pulses | {self._node.me.id: self.pulse},
+            "trainings": list(self._trainings.values()),
+            "answers": list(self._answers),
+            "scores": list(self._scores),
+            "gossip": self._gossip(),
+        }
+
+    def load(self) -> Event:
+        """What changes all the time."""
+        return {"at": round(time.time(), 3), "kind": "gossip", **self._gossip()}
+
+    def member(self, member: Member, before: Status | None) -> None:
+        """Another member's status, address, name or generation changed."""
+        generation = self._generations.get(member.id, member.generation)
+        self._generations[member.id] = member.generation
+        self._tell(_kind(member, before, generation), Colleague(member, self._colleagues.summary(member.id)))
+
+    def model(self, id: str) -> None:
+        """A member, or this peer itself, says something new of its model."""
+        member = self._node.member(id)
+        if member is None:
+            return
+        before, now = self._summaries.get(id), self._colleagues.summary(id)
+        self._summaries[id] = now
+        colleague = Colleague(member, now)
+        state = now.state if now else None
+        if now is not None and state is ModelState.TRAINING:
+            if before is None or before.state is not state or before.model != now.model:
+                self._begin(colleague, now)
+        elif (training := self._trainings.pop(id, None)) is not None:
+            took = round(time.time() - training["began"], 1)
+            why = {"reason": now.reason} if now and state is ModelState.FAILED else {"took": took}
+            self._tell("training-failed" if state is ModelState.FAILED else "trained", colleague, **why)
+        elif before != now:
+            self._tell("model", colleague)
+
+    def fits(self) -> None:
+        """Schemas were compared: tell of each model whose state follows from another one's."""
+        misfits = dict(self._colleagues.roll().misfits)
+        changed = {id for id in misfits.keys() | self._misfits.keys() if misfits.get(id) != self._misfits.get(id)}
+        self._misfits = misfits
+        for id in sorted(changed):
+            if (member := self._node.member(id)) is not None:
+                self._tell("model", Colleague(member, self._colleagues.summary(id)))
+
+    def heard_pulse(self, id: str, raw: bytes | None) -> None:
+        """A member tells of its work."""
+        try:
+            pulse = read(raw) if raw is not None else None
+        except RemoteError as error:
+            log.debug("a pulse cannot be read", peer=id, why=str(error))
+            return
+        before = self._pulses.pop(id, None)
+        if pulse is None:
+            return
+        self._pulses[id] = pulse
+        self.events.pass_on("pulse", peer=id, pulse=pulse)
+        if pulse.answer is not None and (before is None or pulse.answer != before.answer):
+            self._answered(id, pulse.answer)
+        if pulse.score is not None and (before is None or pulse.score != before.score):
+            self._scored(id, pulse.score)
+
+    def answered(self, rows: int, votes: Votes, took: float) -> None:
+        """This peer answered a question on `rows` rows in `took` seconds."""
+        answer = Answered(round(time.time(), 3), rows, votes["cast"], votes["expected"], round(took, 4))
+        self.pulse = _with(self.pulse, answer=answer)
+        if not self._pending:
+            asyncio.get_running_loop().call_later(ANSWERS_APART, self._tell_answers)
+        self._pending.append((answer, votes))
+
+    def evaluated(self, report: Evaluated) -> None:
+        """This peer was asked for the ensemble's score on all held-out rows."""
+        metric = next((name for name in MAIN_METRICS if report["metrics"].get(name) is not None), None)
+        if metric is None:
+            return
+        epochs = [c.summary.epoch.counter for c in self._colleagues.all() if c.live and c.summary]
+        value = report["metrics"][metric] or 0.0
+        score = EnsembleScore(round(time.time(), 3), max(epochs, default=0), metric, value, report["rows"])
+        self.pulse = _with(self.pulse, score=score)
+        self._scored(self._node.me.id, score)
+
+    def beat(self) -> None:
+        """Show the others this peer's pulse, if it changed; called every few seconds."""
+        now = asyncio.get_running_loop().time()
+        rows = self._voting.rows_voted
+        load = (rows - self._rows_voted) / max(now - self._looked_at, 0.1)
+        self._rows_voted, self._looked_at = rows, now
+        trained, took = self._voting.trained, self._fitting.took
+        training = LastTraining(trained.name, round(took, 2)) if trained is not None and took is not None else None
+        # Two digits: a steady load is no news.
+        self.pulse = _with(self.pulse, load=float(f"{load:.2g}"), training=training)
+        entry = write(self.pulse)
+        if entry != self._told:
+            self._told = entry
+            self._publish(SetEntry(PULSE, entry))
+            self.events.pass_on("pulse", peer=self._node.me.id, pulse=self.pulse)
+
+    def _begin(self, colleague: Colleague, summary: Summary) -> None:
+        pulse = self.pulse if colleague.id == self._node.me.id else self._pulses.get(colleague.id)
+        last = pulse.training if pulse else None
+        training = {
+            "peer": colleague.id,
+            "name": colleague.member.name,
+            "model": summary.model,
+            "began": round(time.time(), 3),
+            # Only the same model on the same peer took about as long as it will take now.
+            "expected": last.took if last and last.model == summary.model else None,
+        }
+        self._trainings[colleague.id] = training
+        self._tell("training", colleague, training=training)
+
+    def _tell_answers(self) -> None:
+        """Tell of the answers since the last time; of several, the one with the fewest votes."""
+        pending, self._pending = self._pending, []
+        answer, votes = max(pending, key=lambda one: one[0].expected - one[0].cast)
+        self._answered(self._node.me.id, answer, questions=len(pending), missing=votes["missing"])
+
+    def _answered(self, id: str, answer: Answered, **more: Any) -> None:
+        fields = {name: getattr(answer, name) for name in ("rows", "cast", "expected", "took")}
+        self._answers.append({"at": answer.at, "peer": id, **fields})
+        self.events.tell("answer", peer=id, name=self._name(id), **fields, **more)
+
+    def _scored(self, id: str, score: EnsembleScore) -> None:
+        fields = {name: getattr(score, name) for name in ("epoch", "metric", "value", "rows")}
+        self._scores.append({"at": score.at, "peer": id, **fields})
+        self.events.tell("score", peer=id, name=self._name(id), **fields)
+
+    def _tell(self, kind: str, colleague: Colleague, **more: Any) -> None:
+        member = colleague.member
+        row: PeerRow = peer_row(colleague, self._misfits.get(member.id))
+        if member.status in (Status.DEAD, Status.LEFT):
+            self._trainings.pop(member.id, None)
+        self.events.tell(kind, peer=member.id, name=member.name, row=row, **more)
+
+    def _name(self, id: str) -> str:
+        member = self._node.me if id == self._node.me.id else self._node.member(id)
+        return member.name if member else id[:8]
+
+    def _gossip(self) -> dict[str, int]:
+        counters = self._node.counters
+        return {"bytes_in": counters.get("bytes_received", 0), "bytes_out": counters.get("bytes_sent", 0)}
+
+
+def _kind(member: Member, before: Status | None, generation: int) -> str:
+    match member.status:
+        case Status.SUSPECT if before is not Status.SUSPECT:
+            return "suspected"
+        case Status.DEAD if before is not Status.DEAD:
+            return "died"
+        case Status.LEFT if before is not Status.LEFT:
+            return "left"
+        case Status.ALIVE if before is None:
+            return "joined"
+        case Status.ALIVE if member.generation > generation or before is Status.LEFT:
+            return "returned"
+        case Status.ALIVE if before is Status.DEAD:
+            return "healed"
+        case Status.ALIVE if before is Status.SUSPECT:
+            return "refuted"
+    return "changed"
+
+
+def _with(pulse: Pulse, **changes: Any) -> Pulse:
+    fields = {name: getattr(pulse, name) for name in pulse.__struct_fields__}
+    return Pulse(**(fields | changes))
