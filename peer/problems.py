@@ -51,6 +51,9 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return problem(413, f"the body is larger than {MAX_BODY // 2**20} MiB; send the rows in several blocks")
     except web.HTTPException as error:
         return problem(error.status, _sentence(error, request))
+    except ConnectionResetError:
+        # Whoever asked is gone in the middle of the question: nobody's mistake, and nobody reads this.
+        return problem(400, "the connection was lost in the middle of the question")
     except Exception as error:  # noqa: BLE001 (a bug must not show its inside to whoever asks, nor stop the peer)
         log.error("a request failed unexpectedly", path=request.path, why=f"{type(error).__name__}: {error}")
         return problem(500, "this peer made a mistake that is not yours; its log says more")
