@@ -32,14 +32,15 @@ ARROWS = {
     "p2pml.ensemble": set(),
     "p2pml.peer": {"p2pml.gossip", "p2pml.ensemble"},
     "p2pml.cli": {"p2pml.peer", "p2pml.simulations", "p2pml.gossip", "p2pml.ensemble"},
-    "p2pml.simulations": {"p2pml.gossip", "p2pml.ensemble"},
+    # The peer for the layer that runs whole daemons in virtual time.
+    "p2pml.simulations": {"p2pml.gossip", "p2pml.ensemble", "p2pml.peer"},
 }
 """Which rooms a room may import, those below the end of an arrow among them; p2pml.errors is below them all."""
 
 LIBRARIES = {
     "p2pml.gossip": {"msgpack"},
     "p2pml.ensemble": {"msgpack", "numpy", "onnx", "onnxruntime", "scipy", "sklearn"},
-    "p2pml.simulations": {"msgpack", "numpy"},
+    "p2pml.simulations": {"msgpack", "numpy", "structlog"},
 }
 """What else a room may import beside the standard library, where that is limited."""
 
