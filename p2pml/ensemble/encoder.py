@@ -89,6 +89,8 @@ class Encoder:
     mean: Floats
     scale: Floats
     flags: tuple[int, ...]
+    width: int = field(init=False)
+    """How many numbers a row becomes."""
     _places: tuple[tuple[str, dict[str | None, int], int], ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -96,12 +98,8 @@ class Encoder:
         for levels in self.categories:
             places.append((levels.column, *levels.places(start)))
             start += levels.width
+        object.__setattr__(self, "width", start)
         object.__setattr__(self, "_places", tuple(places))
-
-    @property
-    def width(self) -> int:
-        """How many numbers a row becomes."""
-        return len(self.fill) + len(self.flags) + sum(levels.width for levels in self.categories)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -142,12 +140,9 @@ class Encoder:
             scaled = (np.where(missing, self.fill, measures) - self.mean) / self.scale
         width = len(self.fill)
         encoded = np.zeros((rows, self.width), np.float32)
-        encoded[:, :width] = np.clip(scaled, -FAR, FAR)
+        encoded[:, :width] = np.maximum(np.minimum(scaled, FAR), -FAR)
         encoded[:, width : width + len(self.flags)] = missing[:, self.flags]
-        places = [
-            [table.get(text, other) for text in read_column(texts, columns, name, first_row)]
-            for name, table, other in self._places
-        ]
+        places = [_placed(columns, name, table, other, first_row) for name, table, other in self._places]
         if places:
             place = np.array(places, np.int64)
             column, row = np.nonzero(place >= 0)
@@ -176,6 +171,15 @@ class Encoder:
             return _read(data)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise RemoteError(f"the encoder that a peer sent cannot be read: {error}") from error
+
+
+def _placed(columns: Columns, name: str, table: dict[str | None, int], other: int, first_row: int) -> list[int]:
+    """Where each cell of a category goes, -1 for nowhere."""
+    try:
+        # A level's name is canonical, so a cell that equals one needs no closer look; most do.
+        return [table[cell] for cell in columns[name]]  # type: ignore[index]
+    except (KeyError, TypeError):  # no level as it stands, or no text
+        return [table.get(text, other) for text in read_column(texts, columns, name, first_row)]
 
 
 def _measures(

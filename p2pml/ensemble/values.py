@@ -254,7 +254,7 @@ def _floats(cells: list[object]) -> Floats | None:
         except (TypeError, ValueError, OverflowError):
             return None
     # Python reads "1_2" as 12, which is a name and no number in a table.
-    if any(type(cell) is str and "_" in cell for cell in cells):
+    if str in set(map(type, cells)) and any(type(cell) is str and "_" in cell for cell in cells):
         return None
     return parsed
 
