@@ -1,43 +1,24 @@
-"""A file as blocks of rows, each put to a peer while the next is read, in bounded memory."""
+"""A file as blocks of rows, read in a thread, in bounded memory."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import date, time
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
+
+from p2pml.peer.blocks import BLOCK_BYTES, BLOCK_ROWS, Block, Row, halved
 
 if TYPE_CHECKING:
     from p2pml.peer.table import Table
 
 T = TypeVar("T")
-Row = list[object]
-
-IN_FLIGHT = 2
-"""Blocks at a peer at once: one is answered while another travels, and no more are held in memory."""
-
-BLOCK_ROWS = 10_000
-"""Rows in a block: enough to make the fan-out cheap, few enough to answer within a deadline."""
-
-BLOCK_BYTES = 3 * 2**20
-"""Characters in a block. In UTF-8 with msgpack's marks it stays below the 16 MiB that a peer takes."""
 
 READ_ROWS = 500
 """Rows that are read at once, to be gathered into blocks; a wide table's are cut again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Some rows of a file; `first_row` is the number of the first, counted from 1."""
-
-    columns: list[str]
-    data: list[Row]
-    first_row: int
 
 
 async def blocks_of(file: str) -> AsyncIterator[Block]:
@@ -91,7 +72,7 @@ def _gather(file: str) -> Generator[Block, None, None]:
     for table in read_blocks(source, READ_ROWS):
         columns = list(table.columns)
         rows: list[Row] = [[_plain(cell) for cell in cells] for cells in zip(*table.columns.values(), strict=True)]
-        for some, weight in _halved(rows, _size(table)):
+        for some, weight in halved(rows, _size(table), BLOCK_BYTES):
             if data and (size + weight > BLOCK_BYTES or len(data) + len(some) > BLOCK_ROWS):
                 yield Block(columns, data, first_row)
                 first_row, data, size = first_row + len(data), [], 0
@@ -108,45 +89,7 @@ def _plain(cell: object) -> object:
     return cell.isoformat() if isinstance(cell, date | time) else str(cell)
 
 
-def _halved(rows: list[Row], size: int) -> Iterator[tuple[list[Row], int]]:
-    """`rows` in pieces that a block can hold, with their sizes, taken to be alike."""
-    if size <= BLOCK_BYTES or len(rows) <= 1:
-        yield rows, size
-        return
-    middle = len(rows) // 2
-    yield from _halved(rows[:middle], size // 2)
-    yield from _halved(rows[middle:], size // 2)
-
-
 def _size(table: Table) -> int:
     """About how many bytes the table's cells take in a request."""
     # 9 bytes are a number in msgpack, and more than the mark of a short text.
     return sum(sum(len(cell) if isinstance(cell, str) else 9 for cell in cells) for cells in table.columns.values())
-
-
-async def put(
-    blocks: AsyncIterator[Block],
-    ask: Callable[[Block], Awaitable[T]],
-    take: Callable[[Block, T], None],
-) -> None:
-    """Put each block to a peer by `ask`, and hand the answers to `take` in the order of the blocks."""
-    pending: deque[tuple[Block, asyncio.Task[T]]] = deque()
-    try:
-        async for block in blocks:
-            pending.append((block, asyncio.ensure_future(ask(block))))
-            if len(pending) == IN_FLIGHT:
-                await _take_first(pending, take)
-        while pending:
-            await _take_first(pending, take)
-    finally:
-        for _, task in pending:
-            task.cancel()
-        await asyncio.gather(*(task for _, task in pending), return_exceptions=True)
-
-
-async def _take_first(pending: deque[tuple[Block, asyncio.Task[T]]], take: Callable[[Block, T], None]) -> None:
-    # It stays in `pending` until it is done, so that whatever happens meanwhile cancels it too.
-    block, task = pending[0]
-    answer = await task
-    pending.popleft()
-    take(block, answer)

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import click
 
 from p2pml.errors import NoVotes, RemoteError
+from p2pml.peer.totals import Tally
 
 from .options import examples, option
 from .show import Say, number, progress, table
-from .tally import Tally
 
 if TYPE_CHECKING:
     from p2pml.peer.answers import Predicted

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .blocks import Block, blocks_of, put
+from p2pml.peer.blocks import Block, put
+from p2pml.peer.totals import Tally, Total
+
+from .blocks import blocks_of
 from .options import combine_option, examples, json_option
 from .show import json_line, note, number, plain, progress, table
-from .tally import Tally
 from .where import Contact, Where, where_options
 
 if TYPE_CHECKING:
-    from p2pml.peer.answers import ConfusionMatrix, Evaluated, Label
-    from p2pml.peer.scoring import Statistics
+    from p2pml.peer.answers import ConfusionMatrix, Evaluated
 
 WIDEST = 12
 """Classes of a confusion matrix that is still shown; a larger one is in --json."""
@@ -60,57 +61,6 @@ async def _evaluate(file: str | None, where: Where, combine: str | None) -> Eval
 
         await put(blocks_of(file), ask, lambda block, answer: total.add(answer))
         return total.answer()
-
-
-class Total:
-    """Scores over all blocks of a file, from statistics that add up exactly."""
-
-    def __init__(self) -> None:
-        self._answers = 0
-        self._last: Evaluated | None = None
-        self._statistics: Statistics | None = None
-        self._labels: dict[str, Label] = {}
-        self._tally = Tally()
-        self._took = 0.0
-
-    def add(self, answer: Evaluated) -> None:
-        """Add one block's answer; raises `RemoteError` where its statistics cannot be read."""
-        from p2pml.peer.scoring import merged, read_statistics
-
-        statistics = read_statistics(answer["task"], answer.get("statistics"))
-        if matrix := answer.get("confusion_matrix"):
-            # Statistics name a class by its text, people by its value.
-            classes = getattr(statistics, "classes", ())
-            self._labels.update(zip(classes, matrix["classes"], strict=False))
-        self._statistics = merged([self._statistics, statistics]) if self._statistics else statistics
-        self._last = answer
-        self._answers += 1
-        self._tally.add(answer["votes"])
-        self._took += answer["took"]
-
-    def answer(self) -> Evaluated:
-        """One answer for all blocks; that of the only one as it came."""
-        total, answer = self._statistics, self._last
-        assert answer is not None
-        assert total is not None, "a file has at least one block"
-        answer = {**answer}
-        answer.pop("statistics", None)
-        if self._answers == 1:
-            return answer
-        answer |= {
-            "rows": total.rows,
-            "metrics": total.scores(),
-            "votes": self._tally.votes(),
-            "took": self._took,
-        }
-        if answer.get("confusion_matrix"):
-            classes = getattr(total, "classes", ())
-            counts = getattr(total, "confusion", None)
-            answer["confusion_matrix"] = {
-                "classes": [self._labels.get(text, text) for text in classes],
-                "counts": [] if counts is None else counts.tolist(),
-            }
-        return answer
 
 
 def _show_matrix(matrix: ConfusionMatrix) -> None:

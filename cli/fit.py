@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from p2pml.errors import NoVotes, P2pmlError, PeerUnreachable
+from p2pml.errors import NoVotes
 
 from .options import examples, json_option, option
 from .show import json_line, note, progress, table
@@ -15,7 +15,6 @@ from .where import Contact, Where, where_options
 
 if TYPE_CHECKING:
     from p2pml.peer.answers import Fitted, FittedPeer
-    from p2pml.peer.client import PeerClient
 
 
 @click.command(epilog=examples("p2pml fit", "p2pml fit --model extra-trees --no-wait"))
@@ -39,19 +38,8 @@ def fit(where: Where, model: str | None, no_wait: bool, as_json: bool) -> None:
 
 
 async def _ask(where: Where, model: str | None, wait: bool) -> Fitted:
-    async def request(peer: PeerClient) -> Fitted:
-        await peer.peers()
-        try:
-            return await peer.fit(model, wait=wait)
-        except PeerUnreachable as error:
-            raise _HalfDone(f"{error} The fit may go on without it: see `p2pml peers`.") from error
-
     async with Contact(where) as contact:
-        return await contact.ask(request)
-
-
-class _HalfDone(P2pmlError):
-    """The peer fell silent after it was asked: asking another would be a second fit."""
+        return await contact.fit(model, wait=wait)
 
 
 def _show(answer: Fitted, wait: bool) -> None:

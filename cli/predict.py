@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .blocks import Block, blocks_of, put
+from p2pml.peer.blocks import Block, put
+from p2pml.peer.totals import Tally
+
+from .blocks import blocks_of
 from .options import combine_option, examples, json_option, option
 from .output import output
 from .predictions import CsvPredictions, JsonPredictions
 from .show import note, number, progress
-from .tally import Tally
 from .where import Contact, Where, where_options
 
 if TYPE_CHECKING:

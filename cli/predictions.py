@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING, TextIO
 
 from p2pml.errors import BadInput, P2pmlError
-
-from .blocks import Block
+from p2pml.peer.blocks import Block
 
 if TYPE_CHECKING:
     from p2pml.peer.answers import Label, Predicted, Votes

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
+from p2pml.peer.words import plain as plain
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -16,11 +18,6 @@ COLOURS = {"alive": "green", "suspect": "yellow", "dead": "red", "left": "dim"}
 
 Say = Callable[[str], None]
 """Replaces the line of progress."""
-
-
-def plain(text: object) -> str:
-    """`text` on one line without control characters: names come from other machines, and terminals obey."""
-    return "".join(sign if sign.isprintable() else " " for sign in str(text))
 
 
 def number(value: object, digits: int = 4) -> str:

@@ -126,7 +126,7 @@ def test_control_characters_become_blanks() -> None:
 
 def test_votes_over_blocks_are_told_in_one_sentence() -> None:
     """The fewest and the most, and everyone who was missing."""
-    from p2pml.cli.tally import Tally
+    from p2pml.peer.totals import Tally
 
     tally = Tally()
     assert str(tally) == "0 of 0 votes"

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from fakes import Drop, FakePeer, Refuse, Shell, finder_of
 
-from p2pml.cli.where import Contact, Where
 from p2pml.errors import NoVotes, PeerUnreachable
+from p2pml.peer.contact import Contact, Where
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_an_address_that_this_machine_does_not_have_is_bad_input(shell: Shell) -
     """--host names one of this machine's own addresses."""
     refused = shell("peers", "--host", "203.0.113.77")
     assert refused.code == 2
-    assert "--host 203.0.113.77 is not an address of this machine" in refused.err
+    assert "host 203.0.113.77 is not an address of this machine" in refused.err
 
 
 async def test_another_peer_takes_over_when_the_asked_one_dies(
