@@ -121,7 +121,8 @@ class _Builder:
         return self._add("Add", self._add("Mul", total, self._constant(-0.5)), self._constant(level))
 
     def _single(self, trees: Trees) -> str:
-        """Inner nodes and leaves are counted apart; a tree of one leaf becomes a node with that leaf on both sides."""
+        """Inner nodes and leaves are counted apart. A tree of one leaf becomes a node with that leaf on the left and a
+        copy on the right: onnxruntime 1.28 reads one that has the same leaf on both sides as another tree's."""
         starts = trees.starts
         alone = starts[trees.sizes == 1]
         leaf = trees.left < 0
@@ -131,6 +132,9 @@ class _Builder:
         root = np.repeat(starts, trees.sizes)
         own = np.arange(len(root))
         left, right = (np.where(leaf, own, root + child)[inner] for child in (trees.left, trees.right))
+        after = place[right]
+        after[(np.cumsum(inner) - 1)[alone]] = len(trees.node) + np.arange(len(alone))
+        copied = np.concatenate([np.arange(len(trees.node)), place[alone]])
         return self._add(
             "TreeEnsemble",
             INPUT,
@@ -144,10 +148,10 @@ class _Builder:
             nodes_modes=_tensor(np.zeros(np.count_nonzero(inner), np.uint8)),
             nodes_truenodeids=place[left].tolist(),
             nodes_trueleafs=leaf[left].astype(int).tolist(),
-            nodes_falsenodeids=place[right].tolist(),
+            nodes_falsenodeids=after.tolist(),
             nodes_falseleafs=leaf[right].astype(int).tolist(),
-            leaf_targetids=trees.output.tolist(),
-            leaf_weights=_tensor(trees.value),
+            leaf_targetids=trees.output[copied].tolist(),
+            leaf_weights=_tensor(trees.value[copied]),
         )
 
     def _several(self, trees: Trees) -> str:
