@@ -18,6 +18,7 @@ from p2pml.ensemble.summary import FitCommand, ModelState, Summary
 from p2pml.errors import RemoteError
 from p2pml.gossip import Member, Node, Status
 
+from .rare import buggify
 from .wire import PeerWire
 
 SUMMARY = "summary"
@@ -146,6 +147,8 @@ class Colleagues:
 
     async def _fetch(self, member: Member, fingerprint: str) -> None:
         try:
+            if buggify("colleagues.schema-lost"):
+                return
             schema = Schema.from_data(await self._wire.get(member, "/v1/peer/schema"))
         except RemoteError as error:
             log.debug("a schema could not be fetched", peer=member.name, why=str(error))

@@ -32,6 +32,8 @@ from p2pml.gossip import (
     TimerFired,
 )
 
+from .rare import buggify
+
 STREAM_PATH = "/v1/peer/gossip"
 STREAM_TIMEOUT = 10.0
 """Seconds for a whole stream exchange: as long as the lan profile waits between two syncs."""
@@ -122,6 +124,9 @@ class Pump(asyncio.DatagramProtocol):
             # Two rounds without a packet mean that the socket is empty.
             self._timers[token] = self._loop.call_later(0, self._due, at, token, rounds + 1, self._packets)
             return
+        if buggify("pump.timer-late"):
+            self._timers[token] = self._loop.call_later(LATE, self._due, at, token)
+            return
         self._timers.pop(token, None)
         self.handle(TimerFired(token))
 
@@ -137,7 +142,7 @@ class Pump(asyncio.DatagramProtocol):
                 answer = await response.content.read(STREAM_BYTES + 1)
                 while answer and len(answer) <= STREAM_BYTES and not response.content.at_eof():
                     answer += await response.content.read(STREAM_BYTES + 1 - len(answer))
-                usable = response.status == 200 and len(answer) <= STREAM_BYTES
+                usable = response.status == 200 and len(answer) <= STREAM_BYTES and not buggify("pump.answer-lost")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             log.debug("a stream failed", peer=f"{to[0]}:{to[1]}", why=str(error) or type(error).__name__)
             usable, answer = False, b""

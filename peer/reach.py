@@ -12,6 +12,7 @@ from collections.abc import Callable
 from p2pml.errors import RemoteError
 from p2pml.gossip import Member, Node, Status
 
+from .rare import buggify
 from .wire import PeerWire
 
 CHECK_EVERY = 0.5
@@ -52,7 +53,9 @@ class Reach:
             while (member := self._node.member(id)) and member.status in (Status.ALIVE, Status.SUSPECT):
                 try:
                     await self._wire.get(member, "/healthz", CHECK_WAITS)
-                    return
+                    if not buggify("reach.health-lost"):
+                        return
+                    await asyncio.sleep(CHECK_EVERY)
                 except RemoteError:
                     await asyncio.sleep(CHECK_EVERY)
         finally:

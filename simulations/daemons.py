@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 import structlog
 
 from p2pml.gossip import Status
+from p2pml.peer.rare import rare_turns
 
 from .kernel import NetworkedLoop
 from .loop import Process
@@ -118,7 +119,8 @@ def run(plan: Plan, seed: int) -> Report:
     with tempfile.TemporaryDirectory(prefix="p2pml-simulation-") as folder:
         loop = NetworkedLoop(seed)
         try:
-            with sandbox(loop, seed), hearing(this := Run(plan, seed, loop, Path(folder))):
+            this = Run(plan, seed, loop, Path(folder))
+            with sandbox(loop, seed), hearing(this), rare_turns(this.rarely):
                 return loop.run_until_complete(this.to_the_end())
         finally:
             loop.close()
@@ -156,6 +158,9 @@ class Run:
             write_part(folder / f"part-{index}.csv", index, plan.peers, plan.rows, seed)
         self.machines = [Machine(loop, index, folder, seed) for index in range(plan.peers)]
         self.breaches: list[Breach] = []
+        self.turns: dict[str, int] = {}
+        self.over = max((operation.at + _lasts(operation) for operation in plan.operations), default=0.0)
+        """When the last fault ends, and rare turns with it, in s."""
         self.timeline: list[dict[str, float]] = []
         self.client = Client(self, seed)
         self.fair = self.kernel.network.conditions
@@ -237,6 +242,13 @@ class Run:
         await self._take_down()
         return report
 
+    def rarely(self, site: str) -> bool:
+        """Whether the daemon takes a rare turn; each that is taken is counted."""
+        if self.loop.time() > self.over or self.rng.random() >= self.plan.rare:
+            return False
+        self.turns[site] = self.turns.get(site, 0) + 1
+        return True
+
     def breach(self, name: str, words: str) -> None:
         """Note that a property does not hold."""
         kind = "liveness" if name in LIVENESS else "crash" if name == SAFETY[3] else "safety"
@@ -262,8 +274,7 @@ class Run:
 
     async def _look_at_the_end(self) -> None:
         """Once all faults are over for long enough, everybody must know everybody, and every vote be cast."""
-        last = max((operation.at + _lasts(operation) for operation in self.plan.operations), default=0.0)
-        if self.plan.seconds - last < SETTLED:
+        if self.plan.seconds - self.over < SETTLED:
             return
         up = [machine for machine in self.machines if machine.serving]
         names = {machine.peer.id: machine.name for machine in self.machines if machine.peer is not None}
@@ -287,6 +298,7 @@ class Run:
             "packets_per_peer_second": self.kernel.packets / self.plan.peers / self.plan.seconds,
             "bytes_per_peer_second": self.kernel.bytes / self.plan.peers / self.plan.seconds,
         }
+        measures |= {f"rare {site}": float(self.turns[site]) for site in sorted(self.turns)}
         broken = {breach.property for breach in self.breaches}
         properties = {name: name not in broken for name in (*SAFETY, *LIVENESS)}
         return Report(self.seed, self.kernel.trace, properties, measures, self.breaches, self.timeline)
@@ -335,4 +347,5 @@ def draw(peers: int, seconds: float, seed: int) -> Plan:
             Operation(round(rng.uniform(crashed + 1, end + 2), 3), "restart", hosts),
         ]
     operations.append(Operation(end + 2, "heal"))
-    return Plan(peers, seconds, in_order(operations))
+    rare = rng.choice((0.0, 0.0, 0.01, 0.05))
+    return Plan(peers, seconds, in_order(operations), rare=rare)
