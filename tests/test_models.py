@@ -61,6 +61,13 @@ def test_each_model_trains_on_two_rows_and_on_one_class(name: str, task: str) ->
     assert alike.classes == (None if task == "regression" else ("low",))
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_boosting_learns_from_thirty_rows(task: str) -> None:
+    """Its usual leaves of 20 rows would leave a part of fewer than 40 without a single split."""
+    vote = trained(DEFAULT_MODEL, task, first(30)).vote({name: TABLE[name] for name in ("size", "town")})
+    assert len(np.unique(vote.values, axis=0)) > 1
+
+
 @pytest.mark.parametrize(("name", "task"), SERVED)
 def test_the_same_seed_gives_the_same_model(name: str, task: str) -> None:
     """Everything random follows from the seed."""

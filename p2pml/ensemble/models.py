@@ -68,8 +68,12 @@ def check_model(name: str, task: str) -> None:
         _build(name, task)
 
 
-def train(schema: Schema, columns: Columns, indices: Sequence[int] | NDArray[np.int64], model: str, seed: int) -> Model:
+def train(
+    schema: Schema, columns: Columns, indices: Sequence[int] | NDArray[np.int64], model: str | Build, seed: int
+) -> Model:
     """Train `model` on the rows at `indices` (from 0) whose target is known; the same seed gives the same model.
+
+    `model` is a name, or what builds the estimator.
 
     Regression learns the values, classification the canonical labels that occur. One class is no error: the
     model then says that class. BadInput if no target is known or the model cannot learn from these rows.
@@ -83,7 +87,11 @@ def train(schema: Schema, columns: Columns, indices: Sequence[int] | NDArray[np.
     part = {field.name: [columns[field.name][index] for index in known] for field in schema.fields}
     encoder = Encoder.fit(schema, part)
     features = _features(encoder, part, 1)
-    estimator = _estimator(model, schema.task, seed, len(known))
+    if isinstance(model, str):
+        name, estimator = model, _estimator(model, schema.task, seed, len(known))
+    else:
+        estimator = model(schema.task, seed, len(known))
+        name = type(estimator).__name__
     classes: tuple[str, ...] | None = None
     target: NDArray[Any] = truth[known]
     if schema.task == "classification":
@@ -96,8 +104,8 @@ def train(schema: Schema, columns: Columns, indices: Sequence[int] | NDArray[np.
         try:
             estimator.fit(features, target)
         except Exception as error:  # a factory's estimator may raise anything; the cause is kept
-            raise BadInput(f"the model {model} cannot learn from these rows: {error}") from error
-    return Model(model, schema, encoder, estimator, classes, len(known), len(indices) - len(known))
+            raise BadInput(f"the model {name} cannot learn from these rows: {error}") from error
+    return Model(name, schema, encoder, estimator, classes, len(known), len(indices) - len(known))
 
 
 def _features(encoder: Encoder, columns: Columns, first_row: int) -> Floats:
@@ -159,8 +167,11 @@ def _boosting(task: str, seed: int, rows: int) -> Any:
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     make = HistGradientBoostingClassifier if task == "classification" else HistGradientBoostingRegressor
+    # A part of fewer than 40 rows has no two leaves of 20, which is the default, and would learn nothing. Classes
+    # stand apart in leaves in which a number is still noise.
+    leaf = rows // 8 if task == "classification" else 20 if rows >= 40 else rows // 3
     # Early stopping would hold rows back a second time, and fails where a class has a single row.
-    return make(early_stopping=False, random_state=seed)
+    return make(early_stopping=False, min_samples_leaf=min(20, max(2, leaf)), random_state=seed)
 
 
 def _forest(task: str, seed: int, rows: int) -> Any:
