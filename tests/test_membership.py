@@ -157,6 +157,20 @@ def test_of_two_with_one_identity_the_lower_nonce_stops() -> None:
     assert one.take(StreamReceived(A.address, packet(A), 5))[0].data == b""  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    ("status", "address"),
+    [(Status.DEAD, ("10.0.0.99", 1)), (Status.LEFT, ("10.0.0.99", 1)), (Status.ALIVE, ME.address)],
+)
+@pytest.mark.parametrize("nonce", [ME.nonce + 1, ME.nonce - 1])
+def test_an_earlier_run_of_the_same_generation_is_no_conflict(status: Status, address: Any, nonce: int) -> None:
+    """A disk that lost its count: what is gone, or was at this very address, is no other process."""
+    one = jar(A)
+    one.hear(A, Claim(claim(replace(ME, nonce=nonce, address=address), status)))
+    assert one.changes() == ([GenerationRaised(4)] if nonce > ME.nonce else [])
+    assert own(one) in [message.record for message in one.said(Claim, A.address)]
+    assert own(one).status is Status.ALIVE
+
+
 def test_of_two_with_one_identity_the_higher_nonce_stays_and_tells_the_other() -> None:
     """It answers the other's packets, and claims of the other by third parties, with its own claim."""
     one = jar(A)
