@@ -29,8 +29,9 @@ from .values import Floats
 Ints = NDArray[np.int32]
 Named = Mapping[str, NDArray[Any]]
 
-MAX_NODES = 2_000_000
-"""Nodes of all trees: loaded they take about 100 bytes each, so a model stays within what a small peer has."""
+MAX_NODES = 1_000_000
+"""Nodes of all trees: each takes 400 bytes while onnxruntime loads it and 70 afterwards. The forests of this package
+stay below 700,000."""
 
 MAX_DEPTH = 512
 """Nodes from root to leaf. onnxruntime reads a tree by recursion, and a chain of 100,000 overflows its stack."""

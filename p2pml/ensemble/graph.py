@@ -24,6 +24,8 @@ _ML = "ai.onnx.ml"
 _OPERATORS = 20
 """Version of the standard operators; with IR 10 any onnxruntime since 1.18 reads it."""
 _IR = 10
+_PIECE = 65_536
+_MODES = (b"BRANCH_LEQ", b"LEAF")
 _ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh", "logistic": "Sigmoid"}
 
 
@@ -142,15 +144,15 @@ class _Builder:
             n_targets=len(self._arrays.offset),
             aggregate_function=1,
             post_transform=0,
-            tree_roots=(np.cumsum(inner) - 1)[starts].tolist(),
-            nodes_featureids=trees.feature[inner].tolist(),
+            tree_roots=(np.cumsum(inner) - 1)[starts],
+            nodes_featureids=trees.feature[inner],
             nodes_splits=_tensor(trees.threshold[inner]),
             nodes_modes=_tensor(np.zeros(np.count_nonzero(inner), np.uint8)),
-            nodes_truenodeids=place[left].tolist(),
-            nodes_trueleafs=leaf[left].astype(int).tolist(),
-            nodes_falsenodeids=after.tolist(),
-            nodes_falseleafs=leaf[right].astype(int).tolist(),
-            leaf_targetids=trees.output[copied].tolist(),
+            nodes_truenodeids=place[left],
+            nodes_trueleafs=leaf[left],
+            nodes_falsenodeids=after,
+            nodes_falseleafs=leaf[right],
+            leaf_targetids=trees.output[copied],
             leaf_weights=_tensor(trees.value[copied]),
         )
 
@@ -165,23 +167,30 @@ class _Builder:
             domain=_ML,
             n_targets=len(self._arrays.offset),
             aggregate_function="SUM",
-            nodes_treeids=tree.tolist(),
-            nodes_nodeids=own.tolist(),
-            nodes_modes=np.where(leaf, b"LEAF", b"BRANCH_LEQ").tolist(),
-            nodes_featureids=trees.feature.tolist(),
+            nodes_treeids=tree,
+            nodes_nodeids=own,
+            nodes_modes=[_MODES[at] for at in leaf.tolist()],
+            nodes_featureids=trees.feature,
             nodes_values_as_tensor=_tensor(trees.threshold),
-            nodes_truenodeids=np.where(leaf, 0, trees.left).tolist(),
-            nodes_falsenodeids=np.where(leaf, 0, trees.right).tolist(),
-            target_treeids=tree[trees.node].tolist(),
-            target_nodeids=own[trees.node].tolist(),
-            target_ids=trees.output.tolist(),
+            nodes_truenodeids=np.where(leaf, 0, trees.left),
+            nodes_falsenodeids=np.where(leaf, 0, trees.right),
+            target_treeids=tree[trees.node],
+            target_nodeids=own[trees.node],
+            target_ids=trees.output,
             target_weights_as_tensor=_tensor(trees.value),
         )
         return self._add("Cast", total, to=onnx.TensorProto.DOUBLE)
 
     def _add(self, operator: str, *inputs: str, name: str = "", domain: str = "", **attributes: Any) -> str:
         name = name or f"step{len(self._nodes)}"
-        self._nodes.append(helper.make_node(operator, inputs, [name], domain=domain, **attributes))
+        node = helper.make_node(operator, inputs, [name], domain=domain)
+        for attribute, value in attributes.items():
+            node.attribute.append(
+                _integers(attribute, value)
+                if isinstance(value, np.ndarray)
+                else helper.make_attribute(attribute, value)
+            )
+        self._nodes.append(node)
         return name
 
     def _constant(self, value: float | NDArray[Any]) -> str:
@@ -193,3 +202,11 @@ class _Builder:
 
 def _tensor(array: NDArray[Any], name: str = "") -> onnx.TensorProto:
     return numpy_helper.from_array(np.ascontiguousarray(array), name)
+
+
+def _integers(name: str, values: NDArray[Any]) -> onnx.AttributeProto:
+    """A piece at a time: as Python's own numbers all of them would take five times the room of the graph."""
+    attribute = onnx.AttributeProto(name=name, type=onnx.AttributeProto.INTS)
+    for start in range(0, len(values), _PIECE):
+        attribute.ints.extend(values[start : start + _PIECE].astype(np.int64).tolist())
+    return attribute

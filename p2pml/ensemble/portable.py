@@ -30,8 +30,8 @@ FORMAT = 1
 """Raised by a change that an older p2pml cannot read; the older number's reader is then kept, with a test that reads
 what it wrote."""
 
-MAX_BYTES = 192 * 1024 * 1024
-"""Bytes of one model: at the limit of nodes a forest takes 88 MB, and this is what a peer can hold twice over."""
+MAX_BYTES = 160 * 1024 * 1024
+"""Bytes of one model: the largest arrays of its leaves and the most nodes together."""
 
 MAX_HEADER = 4 * 1024 * 1024
 """Bytes of schema, encoder and shapes: what msgpack makes of so many stays below 300 MB however they are crafted."""
