@@ -170,7 +170,9 @@ class Observer:
         self._rows_voted, self._looked_at = rows, now
         trained, took = self._voting.trained, self._fitting.took
         training = LastTraining(trained.name, round(took, 2)) if trained is not None and took is not None else None
-        # Two digits: a steady load is no news.
+        # A load that moves by less than half is no news: each entry costs every peer some packets.
+        if abs(load - self.pulse.load) <= max(load, self.pulse.load) / 2:
+            load = self.pulse.load
         self.pulse = _with(self.pulse, load=float(f"{load:.2g}"), training=training)
         entry = write(self.pulse)
         if entry != self._told:
