@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from gossip_support import Jar, claim, identity, later, packet
 
+from p2pml.errors import BadInput
 from p2pml.gossip import (
     GenerationRaised,
     IdentityConflict,
     Leave,
     MemberChanged,
+    Moved,
     Notify,
     SetEntry,
     Settings,
@@ -25,6 +27,7 @@ from p2pml.gossip.messages import Ack, Claim, Digest, Nack, Ping, Wants
 
 ME = identity(0, generation=3)
 A, B, C = (identity(index) for index in range(1, 4))
+ELSEWHERE = ("10.9.9.9", 7946)
 
 
 def jar(*peers: Any) -> Jar:
@@ -115,6 +118,45 @@ def test_an_incarnation_at_its_maximum_raises_the_generation() -> None:
     assert one.effects[0] == Notify(GenerationRaised(4))
     assert (own(one).generation, own(one).incarnation, one.node.me.generation) == (4, 0, 4)
     assert one.node.entries(ME.id) == {"key": b"value"}
+
+
+def test_a_new_address_is_claimed_above_the_old_one() -> None:
+    """Who moved says so under a raised incarnation, as news; the same address again changes nothing."""
+    one = jar(A)
+    one.take(Moved(ELSEWHERE))
+    one.run(1)
+    assert (own(one).address, own(one).incarnation, one.node.me.address) == (ELSEWHERE, 1, ELSEWHERE)
+    assert own(one) in [message.record for message in one.said(Claim, A.address)]
+    one.hush()
+    one.take(Moved(ELSEWHERE))
+    assert own(one).incarnation == 1
+    assert one.node.queues()["news"] == 0
+
+
+def test_a_new_address_before_the_start_is_what_the_start_claims() -> None:
+    """The network may change while a peer is being put together."""
+    one = Jar(ME, start=False)
+    one.take(Moved(ELSEWHERE))
+    assert one.effects == []
+    one.take(Start((A.address,)))
+    assert one.said(Claim, A.address)[0].record.address == ELSEWHERE
+
+
+def test_a_move_at_the_last_incarnation_raises_the_generation() -> None:
+    """There is always a way to say where one lives."""
+    one = jar(A)
+    one.hear(A, Claim(claim(ME, Status.ALIVE, limits.INCARNATION_LIMIT - 2)))
+    one.take(Moved(ELSEWHERE))
+    assert (own(one).address, own(one).generation, own(one).incarnation) == (ELSEWHERE, 4, 0)
+
+
+@pytest.mark.parametrize("address", [("nowhere", 1), ("10.0.0.1", 0), ("", 7946)])
+def test_a_move_to_no_address_is_refused(address: Any) -> None:
+    """Host names and impossible ports never reach the wire, and nothing is changed by them."""
+    one = jar(A)
+    with pytest.raises(BadInput):
+        one.take(Moved(address))
+    assert own(one).address == ME.address
 
 
 def test_an_own_claim_that_is_current_is_not_answered() -> None:

@@ -16,6 +16,7 @@ from p2pml.gossip import (
     GenerationRaised,
     IdentityConflict,
     MemberChanged,
+    Moved,
     Notify,
     OpenStream,
     SendDatagram,
@@ -177,6 +178,26 @@ def test_addresses_may_be_swapped_in_a_full_restart() -> None:
     assert cluster.agreed()
     for host in cluster.hosts:
         assert cluster[0].running.member(host.id).address == host.address  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_host_that_moves_is_found_by_who_never_hears_from_it(seed: int) -> None:
+    """Its new address spreads by gossip, and nobody takes it for dead meanwhile."""
+    cluster = running(4, seed)
+    moved = cluster[1]
+    cluster.network.unbind(moved.address)
+    moved.address = ("10.5.0.1", 7946)
+    cluster.network.bind(moved.address, moved)
+    cluster.cut(1, 2)
+    cluster.cut(2, 1)
+    moved.take(Moved(moved.address))
+    cluster.run(1)
+    assert cluster[2].running.member(moved.id).address == moved.address  # type: ignore[union-attr]
+    cluster.run(30)
+    assert cluster.believed(1) <= {Status.ALIVE, Status.SUSPECT}
+    cluster.heal()
+    cluster.run(5)
+    assert cluster.agreed()
 
 
 def test_two_clusters_on_one_network_do_not_mix() -> None:

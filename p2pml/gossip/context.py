@@ -55,7 +55,7 @@ class Context:
         """Say something new about ourselves, and spread it."""
         self.state ^= self.mark(record.id)
         self.own = record
-        self.me = replace(self.me, generation=record.generation)
+        self.me = replace(self.me, generation=record.generation, address=record.address)
         self.members.put(record, self.now)
         self.state ^= self.mark(record.id)
         self.spread(record)

@@ -73,6 +73,16 @@ class SetEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """This machine is reached at another address now. Everybody is told; the same address again changes nothing.
+
+    Raises `BadInput`, with no state changed, for what is no IP address with a port.
+    """
+
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
 class Unreachable:
     """A member did not answer a request of the daemon: probe it at once. It is no verdict by itself."""
 
@@ -93,6 +103,7 @@ Event: TypeAlias = (
     | TimerFired
     | Join
     | SetEntry
+    | Moved
     | Unreachable
     | Leave
 )

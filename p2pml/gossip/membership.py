@@ -21,7 +21,7 @@ from . import limits
 from .context import Context
 from .effects import GenerationRaised, IdentityConflict, MemberChanged
 from .messages import Claim
-from .records import Address, Record, Status, is_unspecified, merge
+from .records import Address, Record, Status, check_address, is_unspecified, merge
 from .suspicion import Suspicions
 
 
@@ -82,6 +82,13 @@ class Membership:
         assert known is not None
         assert known.status is Status.SUSPECT
         self._adopt(known, replace(known, status=Status.DEAD, accusers=()))
+
+    def move(self, address: Address) -> None:
+        """Claim another address for this node, above all that was claimed of it before."""
+        check_address(address)
+        own = self._context.own
+        if address != own.address:
+            self._outdo(own, address)
 
     def leave(self) -> None:
         """Tell the others that this node goes, and fall silent."""
@@ -179,12 +186,16 @@ class Membership:
 
     def _refute(self, claim: Record) -> None:
         """Raise our incarnation above a claim."""
+        self._context.health.worse()
+        self._outdo(claim, self._context.own.address)
+
+    def _outdo(self, claim: Record, address: Address) -> None:
+        """Say of ourselves what goes before a claim of this run."""
         context = self._context
-        context.health.worse()
         if claim.incarnation + 1 < limits.INCARNATION_LIMIT:
-            context.claim(replace(context.own, incarnation=claim.incarnation + 1))
+            context.claim(replace(context.own, address=address, incarnation=claim.incarnation + 1))
         else:
-            self._raise_generation(claim.generation)
+            self._raise_generation(claim.generation, address)
 
     def _hear_of_later_run(self, claim: Record) -> None:
         """Take a later generation than one that is claimed of us, unless another process may live under it.
@@ -198,13 +209,13 @@ class Membership:
         self._yielded |= claim.live
         self._raise_generation(claim.generation)
 
-    def _raise_generation(self, above: int) -> None:
+    def _raise_generation(self, above: int, address: Address | None = None) -> None:
         """Begin a later run: the daemon must persist it before anybody hears of it."""
         context = self._context
         generation = above + 1
         self.highest_generation = max(self.highest_generation, generation)
         context.notify(GenerationRaised(generation))
-        own = replace(context.own, generation=generation, incarnation=0)
+        own = replace(context.own, address=address or context.own.address, generation=generation, incarnation=0)
         context.state ^= context.mark(own.id)
         context.catalogue.restart(own.id, own.epoch)
         context.state ^= context.mark(own.id)

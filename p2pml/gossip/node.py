@@ -33,6 +33,7 @@ from .events import (
     Event,
     Join,
     Leave,
+    Moved,
     SetEntry,
     Start,
     StreamAnswered,
@@ -87,6 +88,7 @@ class Node:
             TimerFired: self._timer_fired,
             Join: self._join,
             SetEntry: self._set_entry,
+            Moved: self._moved,
             Unreachable: self._unreachable,
             Leave: self._leave,
         }
@@ -94,12 +96,13 @@ class Node:
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one event at `now` (s, monotonic) and return what is to be done, in order.
 
-        Raises `BadInput` for a `SetEntry` past a limit, with no state changed; for nothing else.
+        Raises `BadInput` for a `SetEntry` past a limit and a `Moved` to no address, with no state changed; for
+        nothing else.
         """
         context = self._context
         context.now = max(context.now, now)  # a clock that steps back stands still
         context.effects = []
-        if context.silent or not (self._started or isinstance(event, Start | SetEntry)):
+        if context.silent or not (self._started or isinstance(event, Start | SetEntry | Moved)):
             self._ignore(event)
         else:
             self._handlers[type(event)](event)
@@ -111,7 +114,7 @@ class Node:
 
     @property
     def me(self) -> Me:
-        """Who this node is, with the generation that it uses now."""
+        """Who this node is, with the generation and the address that it uses now."""
         return self._context.me
 
     @property
@@ -193,6 +196,9 @@ class Node:
         if context.catalogue.open(own.id, own.epoch):
             context.state ^= before ^ context.mark(own.id)
             context.spread_head(own)
+
+    def _moved(self, event: Moved) -> None:
+        self._membership.move(event.address)
 
     def _unreachable(self, event: Unreachable) -> None:
         self._doubt(event.id)
