@@ -53,8 +53,9 @@ def combine_option(command: Command) -> Command:
     """`--combine`, the rule that makes one answer of the votes."""
     return option(
         "--combine",
-        type=click.Choice(["mean", "median", "weighted"]),
-        help="How votes become one answer; weighted is by rows trained on. [default: mean]",
+        type=click.Choice(["auto", "density", "mean", "median", "trimmed-mean", "weighted"]),
+        help="How votes become one answer: density weighs each vote by how well its peer knows such rows, weighted "
+        "by rows trained on; auto is density or mean, whichever does better on held-out rows. [default: auto]",
     )(command)
 
 

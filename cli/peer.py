@@ -63,6 +63,13 @@ def peer() -> None:
     help="Share of the rows that is never trained on, for scores.",
 )
 @option(
+    "--min-count",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    help="Tell the other peers nothing of groups of fewer training rows.",
+)
+@option(
     "--seed",
     type=click.IntRange(0),
     default=0,

@@ -25,12 +25,18 @@ class Votes(TypedDict):
 
 
 class Predicted(TypedDict):
-    """The answer of `POST /v1/predict`; `probabilities` is a row for each, ordered as `classes`."""
+    """The answer of `POST /v1/predict`; `probabilities` is a row for each, ordered as `classes`.
+
+    `combine` is the rule that was asked for, `combined` the one that was used, `because` why it is another: `auto`
+    becomes `density` or `mean`, and where there are no densities yet, `density` becomes `mean`.
+    """
 
     predictions: list[Label]
     classes: NotRequired[list[Label] | None]
     probabilities: NotRequired[list[list[float]] | None]
     combine: str
+    combined: NotRequired[str]
+    because: NotRequired[str | None]
     votes: Votes
     took: float
 
@@ -48,6 +54,8 @@ class Evaluated(TypedDict):
     task: str
     rows: int
     combine: str
+    combined: NotRequired[str]
+    because: NotRequired[str | None]
     metrics: dict[str, float | None]
     confusion_matrix: NotRequired[ConfusionMatrix | None]
     votes: Votes

@@ -31,6 +31,7 @@ from .bodies import (
 )
 from .crew import FIT_PATH
 from .evaluating import EVALUATE_PATH, scored_data
+from .knowing import MOMENTS_PATH
 from .openapi import DOCUMENT
 from .presenting import predicted
 from .problems import Busy, Handler, problem, problems
@@ -58,6 +59,7 @@ class VoteRequest(msgspec.Struct):
 
     columns: dict[str, list[Cell]]
     first_row: RowNumber = 1
+    space: str | None = None
 
 
 class HeldOutRequest(msgspec.Struct):
@@ -93,6 +95,7 @@ class Api:
         app.router.add_post("/v1/fit", self.fit)
         app.router.add_post(STREAM_PATH, self.gossip)
         app.router.add_get(SCHEMA_PATH, self.schema)
+        app.router.add_get(MOMENTS_PATH, self.moments)
         app.router.add_post(VOTE_PATH, self.vote)
         app.router.add_post(EVALUATE_PATH, self.evaluate_own)
         app.router.add_post(FIT_PATH, self.fit_own)
@@ -177,11 +180,17 @@ class Api:
             return problem(404, "this peer has no schema before its first training is done")
         return encode(trained.schema.to_data(), request)
 
+    async def moments(self, request: web.Request) -> web.Response:
+        moments = self._peer.knowing.moments
+        if moments is None:
+            return problem(404, "this peer has no moments before its first training is done")
+        return encode(await asyncio.to_thread(moments.to_data), request)
+
     async def vote(self, request: web.Request) -> web.Response:
         async with self._turn():
             asked = await _read(request, VoteRequest, PEER_BODY)
-            ballot = await self._peer.voting.vote(asked.columns, asked.first_row)
-            return encode({"vote": ballot.vote.to_data(), "rows": ballot.rows, "model": ballot.model}, request)
+            ballot = await self._peer.voting.vote(asked.columns, asked.first_row, asked.space)
+            return encode(ballot.to_data(), request)
 
     async def evaluate_own(self, request: web.Request) -> web.Response:
         asked = await _read(request, HeldOutRequest, MAX_BODY)

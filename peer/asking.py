@@ -8,16 +8,17 @@ from dataclasses import dataclass
 import msgspec
 import structlog
 
-from p2pml.ensemble.combine import Answer, combine
+from p2pml.ensemble.combine import DENSITY, Answer, Cast, combine
+from p2pml.ensemble.knowledge import AUTO, NO_SPACE, Decision
 from p2pml.ensemble.schema import Schema
 from p2pml.ensemble.values import Columns
-from p2pml.ensemble.vote import Vote
 from p2pml.errors import BadInput, NoVotes, PeerUnreachable, RemoteError
 
 from .answers import Missing, Votes
 from .colleagues import Colleague, Colleagues, Roll
+from .knowing import Answered, Knowing
 from .reach import Reach
-from .voting import Ballot, Voting
+from .voting import Ballot, Voting, read_ballot
 from .wire import PeerWire
 
 DEADLINE = 5.0
@@ -33,18 +34,25 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """An answer, the schema that it was checked against, and whose votes it has."""
+    """An answer, the schema that it was checked against, and whose votes it has.
+
+    `combined` is the rule that was used, `because` why another than the one that was asked for."""
 
     answer: Answer
     schema: Schema
     votes: Votes
+    combined: str
+    because: str | None
 
 
 class Asker:
     """Fans a question out over the cluster."""
 
-    def __init__(self, me: str, colleagues: Colleagues, voting: Voting, wire: PeerWire, reach: Reach) -> None:
+    def __init__(
+        self, me: str, colleagues: Colleagues, voting: Voting, wire: PeerWire, reach: Reach, knowing: Knowing
+    ) -> None:
         self._me = me
+        self._knowing = knowing
         self._colleagues = colleagues
         self._voting = voting
         self._wire = wire
@@ -55,13 +63,34 @@ class Asker:
 
         Raises `BadInput` where the rows do not fit the cluster's schema, and `NoVotes` where no vote came.
         """
+        deadline = asyncio.get_running_loop().time() + seconds
+        roll = await self._roll(deadline)
+        decision = self._decision(rule, roll)
+        heard, votes = await self._hear(roll, columns, rows, seconds, first_row, decision.space)
+        return await asyncio.to_thread(_combined, heard, rule, decision, _known(roll), votes)
+
+    async def all_votes(self, columns: Columns, rows: int, space: str) -> Answered:
+        """What every voter says of some rows, and its densities in `space`; raises as `ask` does."""
+        roll = self._colleagues.roll()
+        heard, votes = await self._hear(roll, columns, rows, EVALUATION_DEADLINE, 1, space)
+        densities = {id: ballot.density for id, ballot in heard.items() if ballot.density is not None}
+        return Answered(_casts(heard), densities, complete=len(densities) == votes["expected"])
+
+    def _decision(self, rule: str, roll: Roll) -> Decision:
+        if rule == AUTO:
+            return self._knowing.decide(roll.voters)
+        space = self._knowing.space_of(roll.voters) if rule == DENSITY else None
+        return Decision(space, 1.0) if space else Decision(because=NO_SPACE)
+
+    async def _hear(
+        self, roll: Roll, columns: Columns, rows: int, seconds: float, first_row: int, space: str | None
+    ) -> tuple[dict[str, Ballot], Votes]:
+        """The ballots by peer id that came within `seconds`, and who is missing."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        roll = await self._roll(deadline)
-        schema = _known(roll)
-        body = await asyncio.to_thread(_prepare, schema, columns, first_row)
+        body = await asyncio.to_thread(_prepare, _known(roll), columns, first_row, space)
         tasks = {
-            voter.id: asyncio.create_task(self._one(voter, body, columns, rows, first_row, deadline))
+            voter.id: asyncio.create_task(self._one(voter, body, columns, rows, first_row, deadline, space))
             for voter in roll.voters
             if self._reach.why_not(voter.id) is None
         }
@@ -72,19 +101,18 @@ class Asker:
             for task in tasks.values():
                 task.cancel()
             raise
-        ballots: list[tuple[str, Vote, int]] = []
+        ballots: dict[str, Ballot] = {}
         missing: list[Missing] = [_missing(m.id, m.name, why) for m, why in roll.absent]
         for voter in roll.voters:
             outcome = self._outcome(voter, tasks.get(voter.id), seconds)
             if isinstance(outcome, Ballot):
-                ballots.append((voter.id, outcome.vote, outcome.rows))
+                ballots[voter.id] = outcome
             else:
                 missing.append(_missing(voter.id, voter.member.name, outcome))
         missing.sort(key=lambda entry: entry["peer"])
         if not ballots:
             raise NoVotes(_nobody(roll, missing))
-        answer = await asyncio.to_thread(combine, ballots, rule)
-        return Asked(answer, schema, Votes(cast=len(ballots), expected=roll.expected, missing=missing))
+        return ballots, Votes(cast=len(ballots), expected=roll.expected, missing=missing)
 
     async def _roll(self, deadline: float) -> Roll:
         """Who votes, once the schemas are here that are named and not known yet."""
@@ -96,13 +124,20 @@ class Asker:
         return self._colleagues.roll()
 
     async def _one(
-        self, voter: Colleague, body: bytes, columns: Columns, rows: int, first_row: int, deadline: float
+        self,
+        voter: Colleague,
+        body: bytes,
+        columns: Columns,
+        rows: int,
+        first_row: int,
+        deadline: float,
+        space: str | None,
     ) -> Ballot:
         if voter.id == self._me:
-            return await self._voting.vote(columns, first_row)
+            return await self._voting.vote(columns, first_row, space)
         left = deadline - asyncio.get_running_loop().time()
         data = await self._wire.post(voter.member, VOTE_PATH, body, left)
-        return await asyncio.to_thread(_read_ballot, data, rows)
+        return await asyncio.to_thread(read_ballot, data, rows)
 
     def _outcome(self, voter: Colleague, task: asyncio.Task[Ballot] | None, seconds: float) -> Ballot | str:
         """The ballot, or why there is none."""
@@ -126,18 +161,30 @@ class Asker:
         return str(error)
 
 
-def _prepare(schema: Schema, columns: Columns, first_row: int) -> bytes:
+def _casts(ballots: dict[str, Ballot]) -> list[Cast]:
+    return [(id, ballot.vote, ballot.rows) for id, ballot in ballots.items()]
+
+
+def _combined(ballots: dict[str, Ballot], rule: str, decision: Decision, schema: Schema, votes: Votes) -> Asked:
+    """One answer of the ballots, by the rule that was asked for or by the one that is left."""
+    casts = _casts(ballots)
+    if rule not in (AUTO, DENSITY):
+        return Asked(combine(casts, rule), schema, votes, rule, None)
+    densities = {id: ballot.density for id, ballot in ballots.items() if ballot.density is not None}
+    if decision.temperature is None:
+        because = decision.because
+    elif len(densities) < len(ballots):
+        because = "the shared space changed while the votes came"
+    else:
+        return Asked(combine(casts, DENSITY, densities, decision.temperature), schema, votes, DENSITY, None)
+    return Asked(combine(casts, "mean"), schema, votes, "mean", because)
+
+
+def _prepare(schema: Schema, columns: Columns, first_row: int, space: str | None) -> bytes:
     """Check the rows and write the question; the target, if the rows carry it, stays here."""
     schema.check(columns, first_row)
     asked = {name: cells for name, cells in columns.items() if name != schema.target}
-    return msgspec.msgpack.encode({"columns": asked, "first_row": first_row})
-
-
-def _read_ballot(data: object, rows: int) -> Ballot:
-    match data:
-        case {"vote": vote, "rows": int(trained_on), "model": str(model)} if 0 <= trained_on < 2**53:
-            return Ballot(Vote.from_data(vote, rows), trained_on, model)
-    raise RemoteError("its vote cannot be read")
+    return msgspec.msgpack.encode({"columns": asked, "first_row": first_row, "space": space})
 
 
 def _known(roll: Roll) -> Schema:

@@ -18,7 +18,7 @@ MAX_BODY = 16 * 2**20
 LARGE = 64 * 1024
 """Bytes from which a body is decoded in a thread, so that the protocol keeps its beat."""
 
-Rule = Literal["mean", "median", "weighted"]
+Rule = Literal["auto", "density", "mean", "median", "trimmed-mean", "weighted"]
 Deadline = Annotated[float, msgspec.Meta(gt=0, le=MAX_DEADLINE)]
 RowNumber = Annotated[int, msgspec.Meta(ge=1)]
 Cell = str | int | float | bool | None
@@ -38,7 +38,7 @@ class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
     rows: list[dict[str, Cell]] | None = None
     columns: list[str] | None = None
     data: list[list[Cell]] | None = None
-    combine: Rule = "mean"
+    combine: Rule = "auto"
     deadline: Deadline | None = None
     proba: bool = False
     first_row: RowNumber = 1
@@ -50,7 +50,7 @@ class EvaluateRequest(msgspec.Struct, forbid_unknown_fields=True):
     rows: list[dict[str, Cell]] | None = None
     columns: list[str] | None = None
     data: list[list[Cell]] | None = None
-    combine: Rule = "mean"
+    combine: Rule = "auto"
     deadline: Deadline | None = None
     statistics: bool = False
     first_row: RowNumber = 1

@@ -48,6 +48,7 @@ from .evaluating import Evaluator
 from .finder import primary_address, resolve
 from .fitting import Fitting
 from .identity import keep_generation, load_identity, next_generation
+from .knowing import KNOWLEDGE, Knowing
 from .observing import Observer
 from .options import PeerOptions
 from .presenting import peer_row
@@ -122,6 +123,7 @@ class Peer:
             self._discovery.start()
         self._spawn(self._stay_joined(seeds))
         self._spawn(self._first_model())
+        self._spawn(self.knowing.keep_up(self.asker.all_votes))
         log.info(
             "peer started",
             name=self.name,
@@ -146,7 +148,15 @@ class Peer:
         self.colleagues = Colleagues(node, wire)
         self.reach = Reach(node, wire, lambda id: self._tell(Unreachable(id)))
         self.fitting = Fitting(self.trainer, self.voting, self._publish)
-        self.asker = Asker(self.id, self.colleagues, self.voting, wire, self.reach)
+        self.knowing = Knowing(
+            self.id,
+            self.colleagues,
+            self.trainer,
+            self.voting,
+            wire,
+            lambda said: self._tell(SetEntry(KNOWLEDGE, said)),
+        )
+        self.asker = Asker(self.id, self.colleagues, self.voting, wire, self.reach, self.knowing)
         self.evaluator = Evaluator(self.id, self.colleagues, self.asker, self.voting, self.trainer, wire, self.reach)
         self.observer = Observer(node, self.colleagues, self.fitting, self.voting, self.peers, self._tell)
         self.crew = Crew(self.id, node, self.colleagues, self.fitting, self.voting, wire, self.reach)
@@ -238,6 +248,7 @@ class Peer:
                 metrics=trained.metrics,
             )
         self._tell(SetEntry(SUMMARY, msgpack.packb(summary.to_data())))
+        self.knowing.nudge()
         self._tell(SetEntry(FIT, msgpack.packb(fitting.wanted.to_data())))
         self.observer.model(self.id)
 
@@ -255,6 +266,8 @@ class Peer:
             case EntryChanged(owner, key, value) if owner != self.id:
                 if key == FIT:
                     self.fitting.adopt(self.colleagues.highest_fit())
+                elif key == KNOWLEDGE:
+                    self.knowing.nudge()
                 elif key == SUMMARY:
                     self.observer.model(owner)
                     self._spawn(self._look_at(owner))
@@ -274,6 +287,7 @@ class Peer:
     def _on_member(self, member: Member, before: Status | None) -> None:
         if member.id == self.id or member.status is before:
             return
+        self.knowing.nudge()
         said = {"name": member.name, "id": member.id[:8], "address": _shown(member.address)}
         if member.status is Status.ALIVE and before is None:
             log.info("a peer joined", **said)
@@ -292,6 +306,7 @@ class Peer:
     async def _look_at(self, owner: str) -> None:
         """Learn the schema behind a new summary, and say so where it does not fit."""
         await self.colleagues.fetch_schemas()
+        self.knowing.nudge()
         self.observer.fits()
         for id, why in self.colleagues.roll().misfits.items():
             member = self.node.member(id)

@@ -33,11 +33,14 @@ EVALUATE_PATH = "/v1/peer/evaluate"
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Statistics of some rows and whose votes they rest on; None where no row could be scored."""
+    """Statistics of some rows and whose votes they rest on; None where no row could be scored. `combined` is the rule
+    that was used, `because` why another than the one that was asked for."""
 
     statistics: Statistics | None
     missing: dict[str, Missing]
     expected: int
+    combined: str | None = None
+    because: str | None = None
 
 
 class Evaluator:
@@ -77,7 +80,9 @@ class Evaluator:
             reasons = "; ".join(f"{entry['name']}: {entry['reason']}" for entry in missing.values())
             none = reasons or "all were started with --holdout 0, or have too few rows; evaluate on a file instead"
             raise NoVotes(f"no peer has held-out rows that could be scored ({none})")
-        everyone = Scored(merged(scored), missing, max(roll.expected, *(part.expected for part in parts)))
+        used = min(parts, key=lambda part: (part.statistics is None, part.because is None))
+        expected = max(roll.expected, *(part.expected for part in parts))
+        everyone = Scored(merged(scored), missing, expected, used.combined, used.because)
         return _evaluated(everyone, roll.schema, rule, loop.time() - began, statistics=False)
 
     async def given(
@@ -89,7 +94,8 @@ class Evaluator:
         if asked.schema.target not in columns:
             raise BadInput(f"the rows have no column {asked.schema.target!r}, the target; add it to be scored")
         total = await asyncio.to_thread(statistics_of, asked.schema, columns, asked.answer)
-        scored = Scored(total, {m["peer"]: m for m in asked.votes["missing"]}, asked.votes["expected"])
+        missing = {m["peer"]: m for m in asked.votes["missing"]}
+        scored = Scored(total, missing, asked.votes["expected"], asked.combined, asked.because)
         took = asyncio.get_running_loop().time() - began
         return _evaluated(scored, asked.schema, rule, took, statistics=statistics)
 
@@ -117,7 +123,8 @@ class Evaluator:
             return Scored(None, missing, expected)
         total = merged(parts)
         # Through the very form in which it travels, which rounds large tables of scores: every asker adds up the same.
-        return Scored(read_statistics(trained.schema.task, total.to_data()), missing, expected)
+        statistics = read_statistics(trained.schema.task, total.to_data())
+        return Scored(statistics, missing, expected, asked.combined, asked.because)
 
     async def _of(self, voter: Colleague, rule: str, seconds: float) -> Scored:
         """The statistics of one peer's held-out rows; a peer that does not deliver them is missing."""
@@ -146,19 +153,29 @@ def scored_data(task: str, scored: Scored) -> dict[str, object]:
         "statistics": scored.statistics.to_data() if scored.statistics else None,
         "missing": list(scored.missing.values()),
         "expected": scored.expected,
+        "combined": scored.combined,
+        "because": scored.because,
     }
 
 
 def _read(data: object) -> Scored:
     match data:
-        case {"task": str(task), "statistics": raw, "missing": list(entries), "expected": int(expected)}:
+        case {"task": str(task), "statistics": raw, "missing": list(entries), "expected": int(expected), **more}:
             try:
                 missing = msgspec.convert(entries, list[Missing])
             except msgspec.ValidationError as error:
                 raise RemoteError(f"its evaluation cannot be read: {error}") from error
             statistics = None if raw is None else read_statistics(task, raw)
-            return Scored(statistics, {entry["peer"]: entry for entry in missing}, expected)
+            used = (_text(more.get("combined")), _text(more.get("because")))
+            return Scored(statistics, {entry["peer"]: entry for entry in missing}, expected, *used)
     raise RemoteError("its evaluation cannot be read")
+
+
+def _text(value: object) -> str | None:
+    """A rule or a reason: a short text, or nothing."""
+    if value is None or (isinstance(value, str) and len(value) <= 200 and value.isprintable()):
+        return value
+    raise RemoteError("its evaluation names a rule that cannot be read")
 
 
 def _evaluated(scored: Scored, schema: Schema, rule: str, took: float, *, statistics: bool) -> Evaluated:
@@ -173,6 +190,10 @@ def _evaluated(scored: Scored, schema: Schema, rule: str, took: float, *, statis
         votes=Votes(cast=scored.expected - len(missing), expected=scored.expected, missing=list(missing)),
         took=took,
     )
+    if scored.combined is not None:
+        answer["combined"] = scored.combined
+    if scored.because is not None:
+        answer["because"] = scored.because
     if isinstance(total, ClassificationStatistics):
         answer["confusion_matrix"] = ConfusionMatrix(
             classes=[schema.label(text) for text in total.classes], counts=total.confusion.tolist()

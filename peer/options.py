@@ -27,5 +27,7 @@ class PeerOptions:
     state: Path | None = None
     """None is a folder of this cluster, name and data file under the user's state directory."""
     holdout: float = 0.2
+    min_count: int = 5
+    """Groups of fewer training rows are left out of the moments that the other peers get."""
     seed: int = 0
     log_format: str = "console"

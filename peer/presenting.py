@@ -12,7 +12,9 @@ from .colleagues import Colleague
 def predicted(asked: Asked, rule: str, proba: bool, took: float) -> Predicted:
     """The answer of `POST /v1/predict`; `took` is in seconds."""
     answer, schema = asked.answer, asked.schema
-    shown = Predicted(predictions=[], combine=rule, votes=asked.votes, took=took)
+    shown = Predicted(predictions=[], combine=rule, combined=asked.combined, votes=asked.votes, took=took)
+    if asked.because is not None:
+        shown["because"] = asked.because
     if answer.classes is None:
         shown["predictions"] = np.asarray(answer.predictions, dtype=np.float64).tolist()
         return shown

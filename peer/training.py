@@ -14,12 +14,15 @@ import msgpack
 import structlog
 
 import p2pml
+from p2pml.ensemble.moments import Moments
 from p2pml.ensemble.schema import Schema
 from p2pml.ensemble.summary import FitCommand
+from p2pml.ensemble.values import Columns
 from p2pml.errors import BadInput
 
 from .compiling import ARRAYS, PICKLED, load_compiled
 from .options import PeerOptions
+from .showing import read_moments, read_sample
 from .store import Store, digest_of
 from .table import Table
 from .workshop import Workshop
@@ -46,6 +49,8 @@ class Trained:
     notes: tuple[str, ...]
     digest: str
     holdout_file: str
+    moments_file: str
+    sample_file: str
 
 
 class Trainer:
@@ -99,11 +104,22 @@ class Trainer:
 
         Raises `BadInput` where the file is gone or damaged; a fit writes it anew.
         """
-        body = self._store.read(trained.holdout_file)
-        if body is None:
-            raise BadInput("the held-out rows on disk are damaged or gone; run `p2pml fit` to make them anew")
-        data = msgpack.unpackb(body, timestamp=3)
+        data = msgpack.unpackb(self._kept(trained.holdout_file, "held-out rows"), timestamp=3)
         return Table(data["columns"], data["rows"])
+
+    def moments(self, trained: Trained) -> Moments:
+        """The moments of the rows that `trained` was trained on; otherwise as `held_out`."""
+        return read_moments(self._kept(trained.moments_file, "moments"))
+
+    def sample(self, trained: Trained) -> Columns:
+        """Some of the rows that `trained` was trained on; otherwise as `held_out`."""
+        return read_sample(self._kept(trained.sample_file, "sample of training rows"))
+
+    def _kept(self, name: str, what: str) -> bytes:
+        body = self._store.read(name)
+        if body is None:
+            raise BadInput(f"the {what} on disk are damaged or gone; run `p2pml fit` to make them anew")
+        return body
 
     def _recipe(self) -> dict[str, Any]:
         """All that a model depends on; equal recipes mean that training again would change nothing."""
@@ -115,6 +131,7 @@ class Trainer:
             "model": options.model,
             "holdout": options.holdout,
             "seed": options.seed,
+            "min_count": options.min_count,
             "p2pml": p2pml.__version__,
             "scikit-learn": importlib.metadata.version("scikit-learn"),
             "onnxruntime": importlib.metadata.version("onnxruntime"),
@@ -131,6 +148,7 @@ class Trainer:
             "model": model,
             "holdout": options.holdout,
             "seed": options.seed,
+            "min_count": options.min_count,
             "folder": str(self._store.folder),
         }
 
@@ -156,6 +174,8 @@ class Trainer:
             notes=tuple(outcome["notes"]),
             digest=outcome["model"].rpartition("-")[2],
             holdout_file=outcome["holdout"],
+            moments_file=outcome["knowledge"]["moments"],
+            sample_file=outcome["knowledge"]["sample"],
         )
 
     def _commit(self, record: dict[str, Any]) -> None:
@@ -164,6 +184,8 @@ class Trainer:
         for prefix in (ARRAYS, PICKLED):
             self._store.keep_only(prefix, {outcome["model"]})
         self._store.keep_only("holdout-", {outcome["holdout"]})
+        for kind, name in outcome["knowledge"].items():
+            self._store.keep_only(f"{kind}-", {name})
 
 
 def _give_memory_back() -> None:

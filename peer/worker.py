@@ -30,6 +30,7 @@ from p2pml.errors import BadInput
 
 from .compiling import ARRAYS, PICKLED, compile_model
 from .scoring import score_alone
+from .showing import leave_knowledge
 from .store import digest_of, write_verified
 from .table import Table, read_table
 
@@ -76,6 +77,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     return {
         "data": digest_of(data),
         "schema": schema.to_data(),
+        "knowledge": leave_knowledge(folder, schema, table.columns, train_rows, job["min_count"], job["seed"]),
         "rows": model.rows,
         "held_out": held_out.rows,
         "metrics": score_alone(model, held_out),

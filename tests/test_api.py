@@ -42,7 +42,7 @@ async def test_a_prediction_says_how_it_came_about(peer: Peer) -> None:
     assert answer["predictions"] == ["no", "yes", "yes"]
     assert answer["classes"] == ["no", "yes"]
     assert [sum(row) for row in answer["probabilities"]] == pytest.approx([1, 1, 1])
-    assert answer["combine"] == "mean"
+    assert (answer["combine"], answer["combined"]) == ("auto", "mean")
     assert answer["votes"] == {"cast": 1, "expected": 1, "missing": []}
     assert answer["took"] > 0
 

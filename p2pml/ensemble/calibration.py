@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from p2pml.errors import RemoteError
 
-from .combine import density_weights, mixture, stacked
+from .combine import Cast, density_weights, mixture, stacked
 from .values import Floats
-from .vote import Vote
 
 TEMPERATURES = (0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0)
 """From densities that decide alone to nearly the mean."""
@@ -45,7 +44,7 @@ class Calibration:
     def of(
         cls,
         truth: NDArray[np.float64] | NDArray[np.object_],
-        votes: Sequence[tuple[str, Vote, int]],
+        votes: Sequence[Cast],
         densities: Mapping[str, Floats],
     ) -> Calibration:
         """Of votes (peer id, vote, training rows) on rows whose truth, shape (rows,), is as `Schema.truth` gives it;

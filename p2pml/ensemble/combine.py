@@ -12,7 +12,11 @@ from p2pml.errors import BadInput, NoVotes, RemoteError
 from .values import Floats
 from .vote import Vote
 
-RULES = ("mean", "median", "weighted", "trimmed-mean", "density")
+DENSITY = "density"
+RULES = ("mean", "median", "weighted", "trimmed-mean", DENSITY)
+
+Cast = tuple[str, Vote, int]
+"""(peer id, vote, training rows)"""
 
 TRIMMED = 0.25
 """The share of votes that a trimmed mean leaves out at each end: what is left is the interquartile mean."""
@@ -33,7 +37,7 @@ class Answer:
 
 
 def combine(
-    votes: Sequence[tuple[str, Vote, int]],
+    votes: Sequence[Cast],
     rule: str = "mean",
     densities: Mapping[str, Floats] | None = None,
     temperature: float = 1.0,
@@ -56,7 +60,7 @@ def combine(
     ordered = sorted(votes, key=lambda cast: cast[0])
     classes, stack = stacked(ordered)
     rows = [rows for _, _, rows in ordered]
-    if rule == "density":
+    if rule == DENSITY:
         if densities is None or any(peer not in densities for peer, _, _ in ordered):
             raise BadInput("the rule density needs every peer's log-densities: take the rule mean without them")
         weights = density_weights(rows, [densities[peer] for peer, _, _ in ordered], temperature)
@@ -73,7 +77,7 @@ def combine(
     return Answer(predictions, classes, mixed)
 
 
-def stacked(votes: Sequence[tuple[str, Vote, int]]) -> tuple[tuple[str, ...] | None, Floats]:
+def stacked(votes: Sequence[Cast]) -> tuple[tuple[str, ...] | None, Floats]:
     """The union of the classes, and all votes as one array: (peers, rows), or (peers, rows, classes)."""
     first = votes[0][1]
     for peer, vote, _ in votes:

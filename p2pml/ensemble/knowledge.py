@@ -50,6 +50,9 @@ class Decision:
     because: str | None = None
 
 
+AUTO = "auto"
+"""The rule that takes densities where they gain, and else the mean."""
+
 NO_SPACE = "the peers have not agreed on a shared space yet"
 NOT_COMPARED = "the peers have not tried densities on their held-out rows yet"
 NO_ROWS = "no peer has held-out rows on which to try densities"

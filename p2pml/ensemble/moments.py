@@ -42,8 +42,8 @@ MAX_KEYS = 4 * MOST_COLUMNS + MOST_FLAGGED + 2 * MOST_COLUMNS
 """Coordinates that another peer's moments may have: all columns dates, or categories of two levels."""
 MAX_BYTES = 32 * 2**20
 """Bytes of another peer's products, which bounds them further: 2,900 coordinates."""
-HUGE = 1e100
-"""A column with values beyond it has no moments: their products would not be finite."""
+HUGE = 1e60
+"""A column with values beyond it has no moments: products of their products would not be finite."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,6 +223,12 @@ def _read(data: Any) -> Moments:
     rows = products[0, 0]
     if not (0 <= rows <= 2**53 and math.floor(rows) == rows) or (np.diagonal(products) < 0).any():
         raise ValueError("a number of rows or a sum of squares that cannot be")
+    lengths = np.sqrt(np.diagonal(products))
+    if np.abs(centre).max(initial=0) > HUGE or lengths.max() > HUGE * 2**27:
+        raise ValueError("numbers that are too large")
+    # Cauchy and Schwarz; without it a correlation could be anything.
+    if (np.abs(products) > np.outer(lengths, lengths) * (1 + 1e-6)).any():
+        raise ValueError("sums of products that no rows have")
     return Moments(keys, centre, products)
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from p2pml.errors import RemoteError
+
 from .coordinates import (
     DATE,
     LEVEL,
@@ -156,7 +158,10 @@ def _components(total: Moments, order: Sequence[Key]) -> tuple[Floats, Floats, F
     constant = spread <= np.where(measure, CONSTANT * (np.abs(middle) + 1e-290), CONSTANT)
     scale = np.where(constant | (scale <= 0), np.inf, scale)
     centre = np.where(measure, middle, sums / rows)
-    values, vectors = np.linalg.eigh(covariance / np.outer(scale, scale))
+    try:
+        values, vectors = np.linalg.eigh(covariance / np.outer(scale, scale))
+    except np.linalg.LinAlgError as error:
+        raise RemoteError("the moments of some peer are of no rows: no space comes of them") from error
     values, vectors = values[::-1], vectors[:, ::-1]
     most = min(MOST, max(FEWEST, math.ceil(math.sqrt(len(order)))))
     kept = int((values[:most] > 1e-6 * max(values[:1].sum(), 1e-300)).sum())

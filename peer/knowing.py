@@ -1,0 +1,218 @@
+"""What this peer knows, beside what the others know: moments, the shared space, its density, and its calibration.
+
+All of it follows the voters. Where they change, the peer fetches the moments that it lacks, computes the space that
+they make together, fits the density of its own training rows in it, and then has its held-out rows answered by all,
+to see at which temperature densities serve best. What it has is told in one entry of the catalogue.
+
+The space changes only where it must. While all voters stand in one space that holds the moments of each, nobody
+moves, so a death or a restart costs nothing. Else everyone moves to the space of exactly the live voters, which is
+the same for all who see the same voters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import msgpack
+import numpy as np
+import structlog
+
+from p2pml.ensemble.calibration import Calibration
+from p2pml.ensemble.combine import Cast
+from p2pml.ensemble.density import Density
+from p2pml.ensemble.knowledge import Decision, Knowledge, agreed_space, decide
+from p2pml.ensemble.moments import Moments
+from p2pml.ensemble.space import Space, digest_of
+from p2pml.ensemble.values import Columns, Floats
+from p2pml.errors import BadInput, NoVotes, RemoteError
+
+from .colleagues import Colleague, Colleagues
+from .training import Trained, Trainer
+from .voting import Ground, Voting
+from .wire import PeerWire
+
+KNOWLEDGE = "knowledge"
+MOMENTS_PATH = "/v1/peer/moments"
+CALIBRATION_ROWS = 1_000
+"""Held-out rows of one peer that choose the temperature: a hundred tell a large gain, and a thousand cost little."""
+SETTLING = 0.3
+"""Seconds without news that pass before anything is computed: peers that start together are one change."""
+AGAIN = 5.0
+"""Seconds after which what failed is tried again."""
+FETCH_SECONDS = 30.0
+"""Seconds for the moments of one peer, at most 32 MiB."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """All voters' votes on some rows, with their log-densities by peer id in one space."""
+
+    votes: list[Cast]
+    densities: dict[str, Floats]
+    complete: bool
+
+
+AskAll = Callable[[Columns, int, str], Awaitable[Answered]]
+"""(columns, rows, space) -> what all voters say of the rows, with their densities in that space."""
+
+
+class Knowing:
+    """Keeps what this peer knows in step with who votes."""
+
+    def __init__(
+        self,
+        me: str,
+        colleagues: Colleagues,
+        trainer: Trainer,
+        voting: Voting,
+        wire: PeerWire,
+        tell: Callable[[bytes], None],
+    ) -> None:
+        self._me = me
+        self._colleagues = colleagues
+        self._trainer = trainer
+        self._voting = voting
+        self._wire = wire
+        self._tell = tell
+        self._news = asyncio.Event()
+        self._bodies: dict[str, Moments] = {}
+        self._known: dict[str, tuple[bytes, Knowledge | None]] = {}
+        self._told = b""
+        self._calibrated = ""
+        self._of: Trained | None = None
+        self.moments: Moments | None = None
+        self._calibration: Calibration | None = None
+
+    def nudge(self) -> None:
+        """Something changed: look at it soon."""
+        self._news.set()
+
+    def decide(self, voters: tuple[Colleague, ...]) -> Decision:
+        """How to weigh the votes of these peers."""
+        return decide((voter.id, self._knowledge(voter.id)) for voter in voters)
+
+    def space_of(self, voters: tuple[Colleague, ...]) -> str | None:
+        """The space in which all of these peers have their density; None where there is none."""
+        return agreed_space(self._knowledge(voter.id) for voter in voters)
+
+    async def keep_up(self, ask: AskAll) -> None:
+        """Follow the voters until cancelled."""
+        while True:
+            try:
+                await asyncio.wait_for(self._news.wait(), AGAIN)
+            except TimeoutError:
+                pass
+            else:
+                await asyncio.sleep(SETTLING)
+            self._news.clear()
+            model = self._voting.trained
+            if model is None:
+                continue
+            try:
+                await self._look_at_own(model)
+                await self._move(model)
+                await self._calibrate(model, ask)
+            except (RemoteError, BadInput, NoVotes) as error:
+                log.debug("what peers know is not settled yet", why=str(error))
+
+    async def _look_at_own(self, trained: Trained) -> None:
+        """After a training: the moments of the rows, which are new only where the rows are."""
+        if trained is self._of:
+            return
+        moments = await asyncio.to_thread(self._trainer.moments, trained)
+        if self.moments is None or moments.digest != self.moments.digest:
+            self._voting.ground, self._calibration, self._calibrated = None, None, ""
+        self.moments, self._of = moments, trained
+        self._say()
+
+    async def _move(self, trained: Trained) -> None:
+        """Into the space that all voters have in common."""
+        voters = self._colleagues.roll().voters
+        known = {voter.id: self._knowledge(voter.id) for voter in voters}
+        if self._me not in known or any(each is None for each in known.values()):
+            return
+        wanted = {each.moments for each in known.values() if each is not None}
+        if self._voting.ground is not None:
+            space = self._voting.ground.space
+            if wanted <= set(space.members) and all(each and each.space == space.digest for each in known.values()):
+                return
+            if space.digest == digest_of(wanted):
+                return
+        await asyncio.gather(*(self._fetch(voter, known[voter.id]) for voter in voters))
+        self._bodies = {digest: self._bodies[digest] for digest in sorted(wanted)}
+        self._voting.ground = await asyncio.to_thread(self._fit, trained, list(self._bodies.values()))
+        self._calibration, self._calibrated = None, ""
+        self._say()
+        log.info("fitted a density", peers=len(wanted), space=self._voting.ground.space.digest[:8])
+
+    def _fit(self, trained: Trained, moments: list[Moments]) -> Ground:
+        space = Space.of(moments)
+        return Ground(space, Density.fit(space.project(self._trainer.sample(trained))))
+
+    async def _fetch(self, voter: Colleague, told: Knowledge | None) -> None:
+        """The moments that a voter names, from itself, once; RemoteError where they are others."""
+        assert told is not None
+        if told.moments in self._bodies:
+            return
+        if voter.id == self._me:
+            assert self.moments is not None
+            self._bodies[self.moments.digest] = self.moments
+            return
+        data = await self._wire.get(voter.member, MOMENTS_PATH, FETCH_SECONDS)
+        moments = await asyncio.to_thread(Moments.from_data, data)
+        if moments.digest != told.moments:
+            raise RemoteError(f"the moments of {voter.member.name} are not those that it names")
+        self._bodies[moments.digest] = moments
+
+    async def _calibrate(self, trained: Trained, ask: AskAll) -> None:
+        """Try temperatures on this peer's held-out rows, once for every set of voters and models."""
+        voters = self._colleagues.roll().voters
+        if self._voting.ground is None or self.space_of(voters) != self._voting.ground.space.digest:
+            return
+        space = self._voting.ground.space.digest
+        models = "\n".join(f"{voter.id} {voter.summary.digest if voter.summary else ''}" for voter in voters)
+        wanted = hashlib.sha256(f"{space}\n{models}".encode()).hexdigest()
+        if wanted == self._calibrated:
+            return
+        held_out = await asyncio.to_thread(self._trainer.held_out, trained)
+        found = Calibration()
+        if held_out.rows:
+            chosen = np.unique(np.linspace(0, held_out.rows - 1, CALIBRATION_ROWS).round().astype(int)).tolist()
+            rows = {name: [cells[at] for at in chosen] for name, cells in held_out.columns.items()}
+            answered = await ask(rows, len(chosen), space)
+            if not answered.complete:
+                return
+            truth = await asyncio.to_thread(trained.schema.truth, rows)
+            found = await asyncio.to_thread(Calibration.of, truth, answered.votes, answered.densities)
+        self._calibration, self._calibrated = found, wanted
+        self._say()
+
+    def _say(self) -> None:
+        assert self.moments is not None
+        space = self._voting.ground.space.digest if self._voting.ground else None
+        said = msgpack.packb(Knowledge(self.moments.digest, space, self._calibration).to_data())
+        if said != self._told:
+            self._told = said
+            self._tell(said)
+
+    def _knowledge(self, id: str) -> Knowledge | None:
+        """What a peer says that it knows; None where there is nothing, or nothing that can be read."""
+        raw = self._colleagues.node.entries(id).get(KNOWLEDGE)
+        if raw is None:
+            return None
+        if (read := self._known.get(id)) is None or read[0] != raw:
+            read = self._known[id] = (raw, _read(id, raw))
+        return read[1]
+
+
+def _read(id: str, raw: bytes) -> Knowledge | None:
+    try:
+        return Knowledge.from_data(msgpack.unpackb(raw))
+    except (RemoteError, ValueError) as error:
+        log.debug("what a peer knows cannot be read", peer=id, why=str(error))
+        return None

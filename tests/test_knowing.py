@@ -1,0 +1,125 @@
+"""Laws of what peers know of each other: one space, one temperature, and an honest answer while there is none."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+import pytest
+from running import peer_here, soon
+
+from p2pml.ensemble.calibration import Calibration
+from p2pml.ensemble.knowledge import NO_SPACE, NOT_COMPARED, Knowledge
+from p2pml.ensemble.moments import Moments
+from p2pml.ensemble.vote import Vote
+from p2pml.errors import BadInput, RemoteError
+from p2pml.gossip import SetEntry
+from p2pml.peer.daemon import Peer
+from p2pml.peer.knowing import KNOWLEDGE
+from p2pml.peer.voting import Ballot, read_ballot
+
+ROWS: dict[str, list[object]] = {"x": [-8.0, -2.0, 2.0, 8.0]}
+
+
+def write_half(path: Path, sign: int, rows: int = 300) -> Path:
+    """One half of the line: what is learned on it says nothing of the other."""
+    rng = np.random.default_rng(2 + sign)
+    x = sign * rng.uniform(0, 10, rows)
+    y = np.abs(x) * (1 + (sign > 0)) + rng.normal(0, 0.01, rows)
+    path.write_text("x,y\n" + "".join(f"{a},{b}\n" for a, b in zip(x, y, strict=True)))
+    return path
+
+
+def decided(peer: Peer) -> Any:
+    return peer.knowing.decide(peer.colleagues.roll().voters)
+
+
+async def two_halves(stack: AsyncExitStack, folder: Path, **options: Any) -> tuple[Peer, Peer]:
+    """Two peers that each know one half, once they have looked at each other."""
+    left = await stack.enter_async_context(peer_here(write_half(folder / "left.csv", -1), folder / "l", **options))
+    there = {"join": (left.address,), **options}
+    right = await stack.enter_async_context(peer_here(write_half(folder / "right.csv", 1), folder / "r", **there))
+    for peer in (left, right):
+        await soon(lambda peer=peer: len(peer.colleagues.roll().voters) == 2, "both vote")  # type: ignore[misc]
+    return left, right
+
+
+async def test_each_row_is_answered_by_who_knows_it_whoever_is_asked(tmp_path: Path) -> None:
+    """The two agree on a space and a temperature, and give one answer, far better than the mean."""
+    async with AsyncExitStack() as stack:
+        peers = await two_halves(stack, tmp_path)
+        for peer in peers:
+            await soon(lambda peer=peer: decided(peer).temperature, "a temperature is chosen")  # type: ignore[misc]
+        assert decided(peers[0]) == decided(peers[1])
+        answers = [await peer.asker.ask(ROWS, 4, rule="auto", seconds=20) for peer in peers]
+        assert {answer.combined for answer in answers} == {"density"}
+        one, two = (np.asarray(answer.answer.predictions) for answer in answers)
+        assert one == pytest.approx(two, abs=1e-12)
+        assert one == pytest.approx([8, 2, 4, 16], abs=0.6)
+        mean = await peers[0].asker.ask(ROWS, 4, rule="mean", seconds=20)
+        assert np.abs(np.asarray(mean.answer.predictions) - [8, 2, 4, 16]).max() > 2
+        report = await peers[0].evaluator.everyone(rule="auto", seconds=20)
+        assert (report["combined"], report.get("because")) == ("density", None)
+
+        # The death of one costs its vote, and not the space.
+        space = decided(peers[0]).space
+        peers[1].stop()
+        assert peers[0].knowing.space_of(peers[0].colleagues.roll().voters[:1]) == space
+
+
+async def test_until_the_peers_agree_the_mean_stands_in_and_says_so(tmp_path: Path) -> None:
+    """Votes from two spaces are never mixed."""
+    async with peer_here(write_half(tmp_path / "left.csv", -1), tmp_path / "l") as peer:
+        await soon(lambda: decided(peer).because not in (NO_SPACE, NOT_COMPARED), "it has looked at itself")
+        voters = peer.colleagues.roll().voters
+        space = peer.knowing.space_of(voters)
+        assert space is not None
+        whole = await peer.asker.ask(ROWS, 4, rule="density", seconds=20)
+        assert (whole.combined, whole.because) == ("density", None)
+        # What it tells is of another space than the one its votes are in.
+        said = Knowledge("c" * 32, "d" * 32, Calibration())
+        peer.pump.handle(SetEntry(KNOWLEDGE, msgpack.packb(said.to_data())))
+        mixed = await peer.asker.ask(ROWS, 4, rule="density", seconds=20)
+        assert (mixed.combined, mixed.because) == ("mean", "the shared space changed while the votes came")
+        peer.pump.handle(SetEntry(KNOWLEDGE, b"\xc1"))
+        lost = await peer.asker.ask(ROWS, 4, rule="auto", seconds=20)
+        assert (lost.combined, lost.because) == ("mean", NO_SPACE)
+
+
+async def test_what_a_part_tells_of_its_rows_is_what_it_shows(tmp_path: Path) -> None:
+    """The moments are of the training rows, and named by their digest; without held-out rows there is no choice."""
+    async with peer_here(write_half(tmp_path / "left.csv", -1), tmp_path / "l", holdout=0.0) as peer:
+        await soon(lambda: "no peer has held-out rows" in (decided(peer).because or ""), "it has looked at itself")
+        moments = peer.knowing.moments
+        assert moments is not None
+        shown = Moments.from_data(await peer.wire.get(peer.node.members()[0], "/v1/peer/moments"))
+        assert shown.digest == moments.digest
+        assert shown.rows == 300
+
+
+def test_a_ballot_carries_its_densities_or_is_refused() -> None:
+    """With a RemoteError, like a vote."""
+    ballot = Ballot(Vote(None, np.array([1.0, 2.0])), 7, "m", np.array([-1.0, -2.0]))
+    again = read_ballot(ballot.to_data(), 2)
+    assert again.density is not None
+    assert again.density.tolist() == [-1.0, -2.0]
+    assert read_ballot(Ballot(ballot.vote, 7, "m").to_data(), 2).density is None
+    for density in (b"", "text", np.array([np.nan, 0.0]).tobytes()):
+        with pytest.raises(RemoteError, match="beside its vote"):
+            read_ballot(ballot.to_data() | {"density": density}, 2)
+    with pytest.raises(RemoteError, match="cannot be read"):
+        read_ballot({"vote": 1}, 2)
+
+
+async def test_damaged_files_of_what_is_known_are_a_clear_error(tmp_path: Path) -> None:
+    """And a fit makes them anew."""
+    async with peer_here(write_half(tmp_path / "left.csv", -1), tmp_path / "l") as peer:
+        await soon(lambda: peer.voting.trained, "it is trained")
+        trained = peer.voting.trained
+        assert trained is not None
+        (peer.store.folder / trained.sample_file).unlink()
+        with pytest.raises(BadInput, match="sample of training rows on disk are damaged or gone"):
+            peer.trainer.sample(trained)
