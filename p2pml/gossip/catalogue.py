@@ -38,6 +38,8 @@ class Shelf:
     version: int = 0
     collected: int = 0
     writes: dict[str, Write] = field(default_factory=dict)
+    shown: Mapping[str, bytes] | None = None
+    """What `values` says, as long as no write changed: it is read far more often than written."""
 
     def after(self, version: int) -> list[Write]:
         """List the writes that came after a version, in their order."""
@@ -45,9 +47,11 @@ class Shelf:
             (write for write in self.writes.values() if write.version > version), key=lambda write: write.version
         )
 
-    def values(self) -> dict[str, bytes]:
+    def values(self) -> Mapping[str, bytes]:
         """Read the keys that are not deleted, in their order."""
-        return {key: value for key, write in sorted(self.writes.items()) if (value := write.value) is not None}
+        if self.shown is None:
+            self.shown = {k: value for k, write in sorted(self.writes.items()) if (value := write.value) is not None}
+        return self.shown
 
 
 EMPTY: Mapping[str, bytes] = {}
@@ -87,6 +91,7 @@ class Catalogue:
             return False
         shelf.version += 1
         shelf.writes[key] = Write(key, shelf.version, value)
+        shelf.shown = None
         self._deleted.pop(key, None)
         if value is None:
             self._deleted[key] = now
@@ -119,6 +124,7 @@ class Catalogue:
         key = next(iter(self._deleted))
         del self._deleted[key]
         shelf.collected = shelf.writes.pop(key).version
+        shelf.shown = None
 
     def _own(self, owner: str, epoch: Epoch) -> Shelf:
         shelf = self._shelves.get(owner)
