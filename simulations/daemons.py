@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -116,12 +117,14 @@ LIVENESS = ("views equal the live peers", "answers hold every vote")
 
 def run(plan: Plan, seed: int) -> Report:
     """Run a plan to its end."""
-    with tempfile.TemporaryDirectory(prefix="p2pml-simulation-") as folder:
+    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 (a folder of its own within)
+    with tempfile.TemporaryDirectory(prefix="p2pml-simulation-", dir=memory) as folder:
         loop = NetworkedLoop(seed)
         try:
-            this = Run(plan, seed, loop, Path(folder))
-            with sandbox(loop, seed), hearing(this), rare_turns(this.rarely):
-                return loop.run_until_complete(this.to_the_end())
+            with sandbox(loop, seed):
+                this = Run(plan, seed, loop, Path(folder))
+                with hearing(this), rare_turns(this.rarely):
+                    return loop.run_until_complete(this.to_the_end())
         finally:
             loop.close()
 

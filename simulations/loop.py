@@ -82,6 +82,18 @@ class _Task(Numbered, asyncio.Task[Any]):
         self.process = PROCESS.get() if (context := how.get("context")) is None else context.get(PROCESS)
 
 
+class _Timer(asyncio.TimerHandle):
+    """A timer; of two at the same time, the one that was made first is the first."""
+
+    __slots__ = ("_number",)
+    _number: int
+    _scheduled: bool
+    _when: float
+
+    def __lt__(self, other: _Timer) -> bool:  # type: ignore[override]
+        return self._when < other._when or (self._when == other._when and self._number < other._number)
+
+
 class VirtualLoop(base_events.BaseEventLoop):
     """Virtual time from 0 s on; hosts that are ready at the same instant take turns in an order drawn from `rng`."""
 
@@ -108,6 +120,16 @@ class VirtualLoop(base_events.BaseEventLoop):
     def create_future(self) -> asyncio.Future[Any]:
         """Make a future that hashes by a number."""
         return _Future(self)
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Arrange a call at a time in s."""
+        timer = _Timer(when, callback, args, self, context)
+        timer._number = next(self.numbers)
+        timer._scheduled = True
+        heapq.heappush(self._scheduled, timer)
+        return timer
 
     # Processes.
 
