@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pml.ensemble.combine import combine
+from p2pml.ensemble.cutting import cut
 from p2pml.ensemble.models import train
 from p2pml.ensemble.schema import Schema, infer
 from p2pml.ensemble.vote import Vote
 from p2pml.peer.scoring import statistics_of
-
-from .cutting import cut
 
 MODEL = "hist-gradient-boosting"
 """The model that a peer trains by default."""

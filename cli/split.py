@@ -17,7 +17,7 @@ from .predictions import cell
 from .show import note, plain, table
 
 if TYPE_CHECKING:
-    from .cutting import Rows
+    from p2pml.ensemble.cutting import Rows
 
 LABELS = 10
 """Labels whose shares are shown, the most frequent first."""
@@ -55,9 +55,8 @@ def split(file: str, parts: int, how: str, column: str | None, alpha: float, see
 
     All ways but a cut by categories give parts of equal size. The same seed gives the same parts.
     """
+    from p2pml.ensemble.cutting import cut, labels
     from p2pml.peer.table import read_table
-
-    from .cutting import cut, labels
 
     whole = read_table(file)
     names = list(whole.columns)

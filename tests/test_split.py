@@ -12,7 +12,7 @@ from fakes import Shell
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pml.cli.cutting import FEW, MISSING, RANGES, cut, labels
+from p2pml.ensemble.cutting import FEW, MISSING, RANGES, cut, labels
 
 HOWS = ["random", "stratified", "dirichlet", "by"]
 

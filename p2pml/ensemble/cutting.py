@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pml.ensemble.values import Kind, dates, kind_of, numbers, texts
 from p2pml.errors import BadInput
+
+from .values import Kind, dates, kind_of, numbers, texts
 
 Rows = NDArray[np.intp]
 
@@ -20,19 +21,22 @@ RANGES = 10
 
 MISSING = "(missing)"
 
+WAYS = ("random", "stratified", "dirichlet", "by")
+"""At random; with equal shares of each label; with shares drawn from a Dirichlet distribution; by a column."""
+
 
 def cut(cells: Sequence[object], column: str, parts: int, how: str, alpha: float, seed: int) -> list[Rows]:
     """The rows of each part, in the order of the file. `cells` are those of the column to cut by.
 
     Raises `BadInput` where a category column has fewer categories than there are parts.
     """
-    random = np.random.default_rng(seed)
+    generator = np.random.default_rng(seed)
     if how == "random":
-        pieces = np.array_split(random.permutation(len(cells)), parts)
+        pieces = np.array_split(generator.permutation(len(cells)), parts)
     elif how == "stratified":
-        pieces = _stratified(labels(cells, column), parts, random)
+        pieces = _stratified(labels(cells, column), parts, generator)
     elif how == "dirichlet":
-        pieces = _dirichlet(labels(cells, column), parts, alpha, random)
+        pieces = _dirichlet(labels(cells, column), parts, alpha, generator)
     else:
         pieces = _by(cells, column, parts)
     return [np.sort(piece) for piece in pieces]
@@ -62,15 +66,15 @@ def _ordered(cells: Sequence[object], column: str) -> NDArray[np.float64] | None
     return None
 
 
-def _stratified(found: list[str], parts: int, random: np.random.Generator) -> list[Rows]:
+def _stratified(found: list[str], parts: int, generator: np.random.Generator) -> list[Rows]:
     """Rows in an order by label, and at random within one, dealt out to the parts like cards."""
-    order = random.permutation(len(found))
+    order = generator.permutation(len(found))
     _, codes = np.unique(np.array(found, dtype=object).astype(str), return_inverse=True)
     order = order[np.argsort(codes[order], kind="stable")]
     return [order[part::parts] for part in range(parts)]
 
 
-def _dirichlet(found: list[str], parts: int, alpha: float, random: np.random.Generator) -> list[Rows]:
+def _dirichlet(found: list[str], parts: int, alpha: float, generator: np.random.Generator) -> list[Rows]:
     """Parts of equal size, each with label shares drawn from a Dirichlet distribution.
 
     After Hsu, Qi and Brown (2019), "Measuring the effects of non-identical data distribution": the
@@ -78,17 +82,17 @@ def _dirichlet(found: list[str], parts: int, alpha: float, random: np.random.Gen
     equally frequent labels this is the symmetric Dirichlet(alpha).
     """
     kinds, codes, counts = np.unique(np.array(found, dtype=object).astype(str), return_inverse=True, return_counts=True)
-    left = [random.permutation(np.flatnonzero(codes == code)) for code in range(len(kinds))]
+    left = [generator.permutation(np.flatnonzero(codes == code)) for code in range(len(kinds))]
     pieces: list[Rows] = []
     for size in (len(piece) for piece in np.array_split(codes, parts)):
-        wanted = random.dirichlet(alpha * len(kinds) * counts / len(codes))
+        wanted = generator.dirichlet(alpha * len(kinds) * counts / len(codes))
         taken: list[Rows] = []
         while (missing := size - sum(map(len, taken))) > 0:
             stock = np.array([len(rows) for rows in left])
             chances = np.where(stock > 0, wanted, 0.0)
             if chances.sum() <= 0:
                 chances = stock.astype(float)
-            draw = np.minimum(random.multinomial(missing, chances / chances.sum()), stock)
+            draw = np.minimum(generator.multinomial(missing, chances / chances.sum()), stock)
             for code in np.flatnonzero(draw):
                 taken.append(left[code][: draw[code]])
                 left[code] = left[code][draw[code] :]
@@ -105,7 +109,7 @@ def _by(cells: Sequence[object], column: str, parts: int) -> list[Rows]:
     kinds, counts = np.unique(found.astype(str), return_counts=True)
     if len(kinds) < parts:
         raise BadInput(
-            f"--column {column!r} has {len(kinds)} categories, too few for {parts} parts: ask for fewer, "
+            f"the column {column!r} has {len(kinds)} categories, too few for {parts} parts: ask for fewer, "
             "or cut another way."
         )
     # The largest category first, each to the part that is smallest so far.
