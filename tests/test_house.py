@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+import p2pml
+
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = {
     "p2pml.gossip": ROOT / "p2pml" / "gossip",
@@ -146,10 +148,30 @@ def test_chance_comes_from_a_seed(room: str) -> None:
 
 def test_the_ground_floor_imports_nothing() -> None:
     """p2pml itself and its errors are below every room, and cost nothing to import."""
+    allowed = {"from __future__ import annotations", "import os", "from importlib import import_module"}
     for path in (ROOT / "p2pml").glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                assert ast.unparse(node) in {"from __future__ import annotations", "import os"}, path
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        typed = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+        unseen = {inner for node in typed for imported in node.body for inner in ast.walk(imported)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import | ast.ImportFrom) and node not in unseen:
+                assert ast.unparse(node) in allowed, path
+
+
+def test_what_programs_import_from_p2pml_is_loaded_when_it_is_asked_for() -> None:
+    """`import p2pml` stays light, and what type checkers see there is what there is."""
+    tree = ast.parse((ROOT / "p2pml" / "__init__.py").read_text(encoding="utf-8"))
+    names = {alias.name: n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for alias in n.names}
+    homes = {name: module for name, module in names.items() if module and module.startswith("p2pml.")}
+    assert homes == p2pml._HOMES
+    assert set(homes) <= set(dir(p2pml))
+    for name in homes:
+        assert getattr(p2pml, name).__name__ == name
+    with pytest.raises(AttributeError, match="has no attribute 'Ensembel'"):
+        _ = p2pml.Ensembel  # type: ignore[attr-defined]
+    show = "import sys, p2pml; print({'numpy', 'sklearn', 'aiohttp', 'asyncio'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 @pytest.mark.parametrize("said", [None, "0"])
