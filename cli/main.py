@@ -20,6 +20,7 @@ from .options import examples
 COMMANDS = {
     "peer": "Start a peer on this machine's rows",
     "peers": "Show who is in the cluster and what each knows",
+    "watch": "Watch the whole cluster live",
     "predict": "Predict the rows of FILE",
     "evaluate": "Score the ensemble itself",
     "fit": "Have every peer retrain",

@@ -96,6 +96,12 @@ class Contact:
 
         return await self.ask(request)
 
+    def learn(self, address: str) -> None:
+        """Remember where another peer lives, to turn to it when the one that is asked falls silent."""
+        host, _, port = address.rpartition(":")
+        if port.isascii() and port.isdecimal():
+            self._known.setdefault((host, int(port)))
+
     async def _client(self, tried: set[Address], failure: RemoteError | NoVotes | None) -> PeerClient:
         """A living peer whose address is not in `tried`."""
         async with self._choosing:
@@ -150,9 +156,8 @@ class Contact:
         if seen["cluster"] != self._cluster:
             raise RemoteError(f"{client} is of cluster {plain(seen['cluster'])!r}.")
         for peer in seen["peers"]:
-            host, _, port = peer["address"].rpartition(":")
-            if peer["status"] == "alive" and port.isdecimal():
-                self._known.setdefault((host, int(port)))
+            if peer["status"] == "alive":
+                self.learn(peer["address"])
 
     def _nobody(self, failure: RemoteError | None) -> str:
         where = self._where
