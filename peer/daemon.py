@@ -8,6 +8,7 @@ import random
 import signal
 import sys
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import Any
 
 import aiohttp
@@ -28,6 +29,7 @@ from p2pml.gossip import (
     Me,
     Member,
     MemberChanged,
+    Moved,
     Node,
     SetEntry,
     Settings,
@@ -66,6 +68,8 @@ FAREWELL = 0.3
 """Seconds that a leaving peer stays to let its farewell go out: a few packets on any network."""
 LAST_ANSWERS = 5.0
 """Seconds that a leaving peer still gives to what it is answering: the deadline where the asker set none."""
+LOOK_AGAIN = 3.0
+"""Seconds between two looks at which address this machine has."""
 JOIN_AGAIN = 5.0
 """Seconds after which a peer that is still alone asks the addresses it was given once more."""
 
@@ -122,6 +126,8 @@ class Peer:
         if options.mdns:
             self._discovery.start()
         self._spawn(self._stay_joined(seeds))
+        if options.host is None:
+            self._spawn(self._follow_address())
         self._spawn(self._first_model())
         self._spawn(self.knowing.keep_up(self.asker.all_votes))
         log.info(
@@ -226,6 +232,16 @@ class Peer:
             await self.colleagues.fetch_schemas()
             self.observer.beat()
             self._remember_place()
+
+    async def _follow_address(self) -> None:
+        """Say where this machine is reached once that changes; without a network it stays where it was."""
+        while True:
+            await asyncio.sleep(LOOK_AGAIN)
+            address = (await asyncio.to_thread(primary_address, None), self.address[1])
+            if address != self.address and not ip_address(address[0]).is_loopback:
+                log.info("this machine has another address", address=_shown(address), before=_shown(self.address))
+                self.address = address
+                self.pump.handle(Moved(address))
 
     def _publish(self) -> None:
         """Tell the cluster what this peer's model is, and which fit it has heard of."""

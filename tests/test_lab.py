@@ -50,10 +50,10 @@ class Machine:
             process = subprocess.Popen(command, stderr=log, env=unconfined())
         self.lab.stack.callback(end, process)
 
-    def peers(self) -> dict[str, dict[str, Any]]:
-        """What any peer that can be found from this machine says of each."""
+    def peers(self, *where: str) -> dict[str, dict[str, Any]]:
+        """What any peer that can be found from this machine, or the one at `where`, says of each."""
         command = ["ip", "netns", "exec", self.name, sys.executable, "-m", "p2pml.cli", "peers", "--json"]
-        command += ["--cluster", self.lab.prefix]
+        command += ["--cluster", self.lab.prefix, *where]
         done = subprocess.run(command, capture_output=True, text=True, env=unconfined(), timeout=60, check=False)
         return {row["name"]: row for row in json.loads(done.stdout)["peers"]} if done.returncode == 0 else {}
 
@@ -94,9 +94,9 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
             pytest.skip(f"network namespaces cannot be made here: {error.stderr.decode().strip()}")
 
 
-def addresses(machine: Machine) -> dict[str, str]:
+def addresses(machine: Machine, *where: str) -> dict[str, str]:
     """The addresses, without ports, of the live peers that are seen from a machine."""
-    return {n: row["address"].split(":")[0] for n, row in machine.peers().items() if row["status"] == "alive"}
+    return {n: row["address"].split(":")[0] for n, row in machine.peers(*where).items() if row["status"] == "alive"}
 
 
 def test_machines_meet_at_addresses_that_each_other_reaches(lab: Lab, tmp_path: Path) -> None:
@@ -113,11 +113,25 @@ def test_machines_meet_at_addresses_that_each_other_reaches(lab: Lab, tmp_path: 
 
 
 def test_an_interface_that_comes_late_is_followed(lab: Lab, tmp_path: Path) -> None:
-    """A machine without a network is alone; once it has one, the others find it, and when it changes, too."""
-    one, two = Machine(lab, 1), Machine(lab, 2)
+    """A machine without a network is alone; once it has one, the others find it, and when it changes, too.
+
+    The third machine reaches only the first: what it knows of the second is what that one claims.
+    """
+    one, two, three = Machine(lab, 1), Machine(lab, 2), Machine(lab, 3)
+    two.inside("route", "add", "blackhole", "10.99.0.3/32")
+    for late in ("10.99.0.22", "10.99.0.23"):
+        three.inside("route", "add", "blackhole", f"{late}/32")
     two.inside("addr", "del", "10.99.0.2/24", "dev", "eth0")
     for machine, name in ((one, "a"), (two, "b")):
         machine.start(write_part(tmp_path / f"{name}.csv"))
     eventually(lambda: set(addresses(one)) == {"a"} and set(addresses(two)) == {"b"}, "each is alone")
     two.inside("addr", "add", "10.99.0.22/24", "dev", "eth0")
     eventually(lambda: addresses(one) == {"a": "10.99.0.1", "b": "10.99.0.22"}, "the late one is found")
+    three.start(write_part(tmp_path / "c.csv"), "--no-mdns", "--join", "10.99.0.1:7733")
+    seen = {"a": "10.99.0.1", "b": "10.99.0.22", "c": "10.99.0.3"}
+    eventually(lambda: addresses(three, "--peer", "10.99.0.3:7733") == seen, "the third one is told where it is")
+    two.inside("addr", "del", "10.99.0.22/24", "dev", "eth0")
+    two.inside("addr", "add", "10.99.0.23/24", "dev", "eth0")
+    seen["b"] = "10.99.0.23"
+    eventually(lambda: addresses(one) == seen, "it is followed")
+    eventually(lambda: addresses(three, "--peer", "10.99.0.3:7733") == seen, "and the third one is told")
