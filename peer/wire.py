@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import aiohttp
@@ -21,8 +22,12 @@ CONNECT = 2.0
 """Seconds for a connection: a live peer of a local network accepts within milliseconds."""
 
 
+class ConnectionLost(PeerUnreachable):
+    """A connection broke after it had been made."""
+
+
 class PeerWire:
-    """Asks other peers; connections stay open between questions."""
+    """Asks other peers; connections stay open between questions, and each question may be asked twice."""
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
@@ -36,6 +41,17 @@ class PeerWire:
         return await self._call("POST", member, path, body, seconds)
 
     async def _call(self, method: str, member: Member, path: str, body: bytes | None, seconds: float) -> Any:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        try:
+            return await self._exchange(method, member, path, body, seconds)
+        except ConnectionLost:
+            # One that stayed open may have died unseen; whether the peer has too, a new connection tells.
+            if (left := deadline - loop.time()) <= 0:
+                raise
+            return await self._exchange(method, member, path, body, left)
+
+    async def _exchange(self, method: str, member: Member, path: str, body: bytes | None, seconds: float) -> Any:
         address = member.address
         try:
             async with self._session.request(
@@ -54,10 +70,12 @@ class PeerWire:
                 return msgspec.msgpack.decode(raw)
         except TimeoutError as error:
             raise PeerUnreachable(f"no answer within {seconds:.3g} s") from error
-        except (aiohttp.ClientConnectorError, aiohttp.ServerDisconnectedError, OSError) as error:
+        except aiohttp.ClientConnectorError as error:
             raise PeerUnreachable(_short(error)) from error
+        except (aiohttp.ServerDisconnectedError, OSError) as error:
+            raise ConnectionLost(_short(error)) from error
         except aiohttp.ClientPayloadError as error:
-            raise PeerUnreachable("the connection was lost in mid-answer") from error
+            raise ConnectionLost("the connection was lost in mid-answer") from error
         except (aiohttp.ClientError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise RemoteError("it does not answer as a p2pml peer does") from error
 

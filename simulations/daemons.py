@@ -39,6 +39,8 @@ from .sandbox import sandbox
 SETTLED = 35.0
 """Seconds after the last operation by which views and votes must be whole: the dead are greeted every few seconds,
 and TCP asks again within its own waits."""
+QUIET = 10.0
+"""Seconds at the start in which no rare turn is taken and a drawn plan has no fault: all train their first model."""
 JOINED = 3
 """Machines that every other is told to join."""
 UNEXPECTED = ("a request failed unexpectedly", "something went wrong inside")
@@ -247,7 +249,7 @@ class Run:
 
     def rarely(self, site: str) -> bool:
         """Whether the daemon takes a rare turn; each that is taken is counted."""
-        if self.loop.time() > self.over or self.rng.random() >= self.plan.rare:
+        if not QUIET < self.loop.time() < self.over or self.rng.random() >= self.plan.rare:
             return False
         self.turns[site] = self.turns.get(site, 0) + 1
         return True
@@ -326,10 +328,10 @@ def _lasts(operation: Operation) -> float:
 def draw(peers: int, seconds: float, seed: int) -> Plan:
     """Draw a plan from a seed: crashes, a split, a one-way cut, pauses, resets and loss, and then all is healed."""
     rng = random.Random(f"{seed}/plan")  # noqa: S311 (a simulation)
-    quiet, end = 10.0, max(10.0, seconds - SETTLED - 5.0)
+    end = max(QUIET, seconds - SETTLED - 5.0)
 
     def moment() -> float:
-        return round(rng.uniform(quiet, end), 3)
+        return round(rng.uniform(QUIET, end), 3)
 
     def some(share: float) -> tuple[int, ...]:
         return tuple(sorted(rng.sample(range(peers), max(1, round(share * peers)))))

@@ -99,6 +99,14 @@ def test_each_operation_does_its_worst_and_the_cluster_is_whole_again() -> None:
     assert {"rare pump.timer-late", "rare voting.late"} <= set(report.measures)
 
 
+def test_a_connection_that_broke_costs_no_vote() -> None:
+    """Every connection of every peer is reset in the middle of its next data, again and again."""
+    resets = tuple(at(float(second), "reset", *range(4)) for second in range(8, 20))
+    report = run(Plan(4, 25.0, resets, every=0.5), seed=2)
+    assert report.held, report.breaches
+    assert min(row["votes"] for row in report.timeline[1:]) == 4.0
+
+
 def test_a_plan_is_data() -> None:
     """It goes to JSON and back, prints line by line, and refuses what is no operation."""
     plan = draw(6, 60.0, 9)
