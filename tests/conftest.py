@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 # Threads that spin while they wait make a training beside another one 40 times slower; read when scikit-learn loads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A job that a shell started in the background ignores SIGINT, and so would every command that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
