@@ -88,6 +88,7 @@ class Api:
         app.router.add_get("/healthz", self.healthz)
         app.router.add_get("/readyz", self.readyz)
         app.router.add_get("/openapi.json", self.openapi)
+        app.router.add_get("/metrics", self.metrics)
         app.router.add_get("/v1/peers", self.peers)
         app.router.add_get("/v1/events", self.events, allow_head=False)
         app.router.add_post("/v1/predict", self.predict)
@@ -110,6 +111,10 @@ class Api:
 
     async def openapi(self, request: web.Request) -> web.Response:
         return web.Response(body=DOCUMENT, content_type="application/json")
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        page, content_type = self._peer.metrics.page()
+        return web.Response(body=page, headers={"Content-Type": content_type})
 
     async def peers(self, request: web.Request) -> web.Response:
         return encode(self._peer.peers(), request)
@@ -140,6 +145,7 @@ class Api:
             )
             took = asyncio.get_running_loop().time() - began
             self._peer.observer.answered(rows, answer.votes, took)
+            self._peer.metrics.answered(answer.votes, took)
             return encode(predicted(answer, asked.combine, asked.proba, took), request)
 
     async def evaluate(self, request: web.Request) -> web.Response:

@@ -51,6 +51,7 @@ from .finder import primary_address, resolve
 from .fitting import Fitting
 from .identity import keep_generation, load_identity, next_generation
 from .knowing import KNOWLEDGE, Knowing
+from .metrics import Metrics
 from .observing import Observer
 from .options import PeerOptions
 from .presenting import peer_row
@@ -149,7 +150,8 @@ class Peer:
             nonce=self._chance.getrandbits(63),
         )
         node = self.node = Node(me, Settings.lan(), random.Random(self._chance.getrandbits(64)))  # noqa: S311 (no secret)
-        wire = self.wire = PeerWire(self._session)
+        self.metrics = Metrics(self)
+        wire = self.wire = PeerWire(self._session, self.metrics.heard)
         self.pump = Pump(node, self._session, self._on_change)
         self.colleagues = Colleagues(node, wire)
         self.reach = Reach(node, wire, lambda id: self._tell(Unreachable(id)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -57,6 +57,10 @@ class Observer:
         self._publish = publish
         self.events = Events(f"{node.me.id[:12]}.{node.me.generation}")
         self.pulse = Pulse(started=round(time.time()))
+        self.counts: Counter[str] = Counter()
+        """Changes of members, by the kind of their event."""
+        self.trainings: Counter[str] = Counter()
+        """This peer's trainings that came to an end, by outcome: trained or failed."""
         self._told = b""
         self._generations: dict[str, int] = {}
         self._summaries: dict[str, Summary | None] = {}
@@ -112,8 +116,11 @@ class Observer:
                 self._begin(colleague, now)
         elif (training := self._trainings.pop(id, None)) is not None:
             took = round(time.time() - training["began"], 1)
-            why = {"reason": now.reason} if now and state is ModelState.FAILED else {"took": took}
-            self._tell("training-failed" if state is ModelState.FAILED else "trained", colleague, **why)
+            failed = state is ModelState.FAILED
+            if id == self._node.me.id:
+                self.trainings["failed" if failed else "trained"] += 1
+            why = {"reason": now.reason} if now and failed else {"took": took}
+            self._tell("training-failed" if failed else "trained", colleague, **why)
         elif before != now:
             self._tell("model", colleague)
 
@@ -212,6 +219,7 @@ class Observer:
 
     def _tell(self, kind: str, colleague: Colleague, **more: Any) -> None:
         member = colleague.member
+        self.counts[kind] += 1
         row: PeerRow = peer_row(colleague, self._misfits.get(member.id))
         if member.status in (Status.DEAD, Status.LEFT):
             self._trainings.pop(member.id, None)

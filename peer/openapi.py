@@ -65,6 +65,10 @@ _REFUSALS = {
 }
 
 
+_METRICS = {
+    "summary": "What this peer sees and does, for Prometheus",
+    "responses": {"200": {"description": "The metrics", "content": {"text/plain": {"schema": {"type": "string"}}}}},
+}
 _EVENTS = {
     "summary": "What happens in the cluster, as server-sent events",
     "description": "Each event is a JSON object with `at` (seconds since 1970) and `kind`. The first one is the whole "
@@ -97,6 +101,7 @@ def _document() -> dict[str, Any]:
                     problems={"503": "It cannot yet; the sentence says why"},
                 )
             },
+            "/metrics": {"get": _METRICS},
             "/v1/peers": {"get": _operation("The members of the cluster, as this peer sees them", "Peers")},
             "/v1/events": {"get": _EVENTS},
             "/v1/predict": {

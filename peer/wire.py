@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -29,8 +30,10 @@ class ConnectionLost(PeerUnreachable):
 class PeerWire:
     """Asks other peers; connections stay open between questions, and each question may be asked twice."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
+    def __init__(self, session: aiohttp.ClientSession, heard: Callable[[Member, str, float], None]) -> None:
+        """`heard` is told of each answer: whose, to what path, and after how many seconds."""
         self._session = session
+        self._heard = heard
 
     async def get(self, member: Member, path: str, seconds: float = 5.0) -> Any:
         """What the peer answers; raises `PeerUnreachable` or `RemoteError`."""
@@ -38,7 +41,10 @@ class PeerWire:
 
     async def post(self, member: Member, path: str, body: bytes, seconds: float) -> Any:
         """What the peer answers to a msgpack body; raises `PeerUnreachable` or `RemoteError`."""
-        return await self._call("POST", member, path, body, seconds)
+        began = asyncio.get_running_loop().time()
+        answer = await self._call("POST", member, path, body, seconds)
+        self._heard(member, path, asyncio.get_running_loop().time() - began)
+        return answer
 
     async def _call(self, method: str, member: Member, path: str, body: bytes | None, seconds: float) -> Any:
         loop = asyncio.get_running_loop()

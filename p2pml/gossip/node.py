@@ -122,6 +122,11 @@ class Node:
         """Packets and bytes by fate, since the start: `datagrams_sent`, `dropped_malformed` and so on."""
         return self._context.counters
 
+    @property
+    def agreed_at(self) -> float | None:
+        """When a member last had the very same tables as this node (s, as `now`); `None` before the first time."""
+        return self._sync.agreed_at
+
     def members(self) -> list[Member]:
         """List everyone remembered, this node and the gone included, by id."""
         members = self._context.members

@@ -48,6 +48,8 @@ class Sync:
         """Compare with nobody yet."""
         self._context = context
         self._differing: dict[str, None] = {}
+        self.agreed_at: float | None = None
+        """When a member last had the very same tables (s); `None` before the first time."""
         self._armed = False
         self._last = -context.settings.sync_interval
         self._pulled: dict[str, tuple[int, int, float]] = {}
@@ -65,6 +67,7 @@ class Sync:
         context = self._context
         if state == context.state:
             self._differing.pop(peer, None)
+            self.agreed_at = context.now
             return
         if len(self._differing) < DIFFERING_LIMIT:
             self._differing[peer] = None
