@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import click
 
+import p2pml as package
 from p2pml.errors import LocalError, NoVotes, P2pmlError
 
 from .options import examples
@@ -26,8 +27,12 @@ COMMANDS = {
     "fit": "Have every peer retrain",
     "split": "Cut FILE into N parts to try things with",
     "demo": "See it work: real peers on this machine",
+    "completion": "Print what makes SHELL complete commands and options",
 }
 """Each is a module of this package with a command of the same name, whose help begins with these words."""
+
+COMPLETE = "_P2PML_COMPLETE"
+"""The variable by which a shell asks for completions; what it is to be asked is what `p2pml completion` prints."""
 
 OK, NOTHING, USAGE = 0, 1, 2
 """Exit codes: it worked; no peer, no vote, or an answer that cannot be read; bad usage or bad input."""
@@ -66,6 +71,7 @@ class LazyGroup(click.Group):
         "p2pml predict new.csv > predicted.csv",
     ),
 )
+@click.version_option(package.__version__, prog_name="p2pml", message="%(prog)s %(version)s")
 def p2pml() -> None:
     """One ensemble with no centre: peers train on their own rows and answer as one.
 
@@ -79,7 +85,8 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Results are CSV and JSON, which are UTF-8 whatever the terminal's language is.
         sys.stdout.reconfigure(encoding="utf-8")
-    code = run(sys.argv[1:])
+    asked = os.environ.get(COMPLETE)
+    code = _complete(asked) if asked else run(sys.argv[1:])
     try:
         sys.stdout.flush()
     except OSError:
@@ -117,6 +124,12 @@ def run(arguments: Sequence[str]) -> int:
         place = f": {error.filename}" if error.filename else ""
         return _fail(f"{error.strerror or error}{place}.", USAGE)
     return code if isinstance(code, int) else OK
+
+
+def _complete(asked: str) -> int:
+    from click.shell_completion import shell_complete
+
+    return shell_complete(p2pml, {}, "p2pml", COMPLETE, asked)
 
 
 def _fail(sentence: str, code: int) -> int:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import signal
 import subprocess
@@ -45,6 +46,30 @@ def test_every_help_has_an_example(shell: Shell) -> None:
         help = shell(*words.split(), "--help")
         assert help.code == 0
         assert f"p2pml {words} " in help.out.partition("Examples:")[2] + " ", words
+
+
+def test_the_version_is_the_installed_one(shell: Shell) -> None:
+    """As `pip show p2pml` has it."""
+    assert shell("--version").out == f"p2pml {importlib.metadata.version('p2pml')}\n"
+
+
+@pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
+def test_each_shell_is_told_how_to_complete(shell: Shell, name: str) -> None:
+    """The script asks by the variable that the command answers to."""
+    done = shell("completion", name)
+    assert done.code == 0
+    assert f"_P2PML_COMPLETE={name}_complete" in done.out
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("p2pml pe", {"peer", "peers"}), ("p2pml watch --js", {"--json"}), ("p2pml completion z", {"zsh"})],
+)
+def test_commands_options_and_choices_complete(typed: str, offered: set[str]) -> None:
+    """In the way that the script for bash asks."""
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1), "_P2PML_COMPLETE": "bash_complete"}
+    done = subprocess.run(P2PML, capture_output=True, text=True, env={**os.environ, **words}, timeout=60)
+    assert {line.partition(",")[2] for line in done.stdout.splitlines()} == offered
 
 
 def test_the_list_of_commands_says_what_each_command_says_of_itself(shell: Shell) -> None:
