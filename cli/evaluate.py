@@ -11,7 +11,7 @@ from p2pml.peer.blocks import Block, put
 from p2pml.peer.totals import Tally, Total
 
 from .blocks import blocks_of
-from .options import combine_option, examples, json_option
+from .options import combine_option, examples, how, json_option
 from .show import json_line, note, number, plain, progress, table
 from .where import Contact, Where, where_options
 
@@ -43,7 +43,8 @@ def evaluate(file: str | None, where: Where, as_json: bool, combine: str | None)
     tally = Tally()
     tally.add(answer["votes"])
     rows = "held-out rows" if file is None else "rows"
-    note(f"{answer['task']} on {number(answer['rows'])} {rows}, {answer['combine']} of {tally}.")
+    used = answer.get("combined", answer["combine"])
+    note(f"{answer['task']} on {number(answer['rows'])} {rows}, {tally}; {how({used: answer.get('because')})}.")
 
 
 async def _evaluate(file: str | None, where: Where, combine: str | None) -> Evaluated:

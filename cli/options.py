@@ -59,6 +59,11 @@ def combine_option(command: Command) -> Command:
     )(command)
 
 
+def how(used: dict[str, str | None]) -> str:
+    """How votes were combined, and why not otherwise: the end of a note; `used` has the reason by rule."""
+    return ", ".join(f"combined by {rule}" + (f", since {why}" if why else "") for rule, why in used.items())
+
+
 def examples(*lines: str) -> str:
     """The end of a `--help`: examples that can be pasted."""
     # \b keeps click from joining the lines into a paragraph.

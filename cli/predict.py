@@ -13,7 +13,7 @@ from p2pml.peer.blocks import Block, put
 from p2pml.peer.totals import Tally
 
 from .blocks import blocks_of
-from .options import combine_option, examples, json_option, option
+from .options import combine_option, examples, how, json_option, option
 from .output import output
 from .predictions import CsvPredictions, JsonPredictions
 from .show import note, number, progress
@@ -54,6 +54,7 @@ def predict(file: str, where: Where, as_json: bool, **settings: Any) -> None:
     who is missing and why, goes to standard error.
     """
     began, tally, rows = time.monotonic(), Tally(), 0
+    used: dict[str, str | None] = {}
     proba = settings["proba"]
     with (
         output(settings.pop("output")) as stream,
@@ -66,13 +67,14 @@ def predict(file: str, where: Where, as_json: bool, **settings: Any) -> None:
                 nonlocal rows
                 writer.write(block, answer)
                 tally.add(answer["votes"])
+                used[answer.get("combined", answer["combine"])] = answer.get("because")
                 rows += len(block.data)
                 say(f"{number(rows)} rows predicted, {tally}")
 
             asyncio.run(_predict(file, where, settings, take))
         took = time.monotonic() - began
         writer.finish(tally.votes(), took)
-    note(f"{number(rows)} rows predicted with {tally}, in {took:.1f} s.")
+    note(f"{number(rows)} rows predicted with {tally}, in {took:.1f} s; {how(used)}.")
 
 
 async def _predict(file: str, where: Where, settings: dict[str, Any], take: Callable[[Block, Predicted], None]) -> None:

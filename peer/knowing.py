@@ -12,7 +12,6 @@ the same for all who see the same voters.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -37,9 +36,15 @@ from .wire import PeerWire
 KNOWLEDGE = "knowledge"
 MOMENTS_PATH = "/v1/peer/moments"
 CALIBRATION_ROWS = 1_000
-"""Held-out rows of one peer that choose the temperature: a hundred tell a large gain, and a thousand cost little."""
-SETTLING = 0.3
-"""Seconds without news that pass before anything is computed: peers that start together are one change."""
+"""Held-out rows of one peer that choose the temperature, at most: a thousand cost little."""
+CALIBRATION_VOTES = 20_000
+"""Those rows times the voters that answer them, at most; but FEWEST_ROWS however many voters there are."""
+FEWEST_ROWS = 50
+CHANGED = 0.1
+"""The share of voters that must be others, or have other models, before the temperature is looked for anew."""
+SETTLING, SETTLING_EACH = 0.3, 0.02
+"""Seconds after news before anything is computed, and how many more for each voter: peers that start together are one
+change."""
 AGAIN = 5.0
 """Seconds after which what failed is tried again."""
 FETCH_SECONDS = 30.0
@@ -83,7 +88,7 @@ class Knowing:
         self._bodies: dict[str, Moments] = {}
         self._known: dict[str, tuple[bytes, Knowledge | None]] = {}
         self._told = b""
-        self._calibrated = ""
+        self._calibrated: frozenset[tuple[str, str | None]] | None = None
         self._of: Trained | None = None
         self.moments: Moments | None = None
         self._calibration: Calibration | None = None
@@ -108,7 +113,7 @@ class Knowing:
             except TimeoutError:
                 pass
             else:
-                await asyncio.sleep(SETTLING)
+                await asyncio.sleep(SETTLING + SETTLING_EACH * len(self._colleagues.roll().voters))
             self._news.clear()
             model = self._voting.trained
             if model is None:
@@ -126,7 +131,7 @@ class Knowing:
             return
         moments = await asyncio.to_thread(self._trainer.moments, trained)
         if self.moments is None or moments.digest != self.moments.digest:
-            self._voting.ground, self._calibration, self._calibrated = None, None, ""
+            self._voting.ground, self._calibration, self._calibrated = None, None, None
         self.moments, self._of = moments, trained
         self._say()
 
@@ -146,7 +151,7 @@ class Knowing:
         await asyncio.gather(*(self._fetch(voter, known[voter.id]) for voter in voters))
         self._bodies = {digest: self._bodies[digest] for digest in sorted(wanted)}
         self._voting.ground = await asyncio.to_thread(self._fit, trained, list(self._bodies.values()))
-        self._calibration, self._calibrated = None, ""
+        self._calibration, self._calibrated = None, None
         self._say()
         log.info("fitted a density", peers=len(wanted), space=self._voting.ground.space.digest[:8])
 
@@ -170,26 +175,26 @@ class Knowing:
         self._bodies[moments.digest] = moments
 
     async def _calibrate(self, trained: Trained, ask: AskAll) -> None:
-        """Try temperatures on this peer's held-out rows, once for every set of voters and models."""
+        """Try temperatures on this peer's held-out rows, whenever voters or their models have changed enough."""
         voters = self._colleagues.roll().voters
         if self._voting.ground is None or self.space_of(voters) != self._voting.ground.space.digest:
             return
         space = self._voting.ground.space.digest
-        models = "\n".join(f"{voter.id} {voter.summary.digest if voter.summary else ''}" for voter in voters)
-        wanted = hashlib.sha256(f"{space}\n{models}".encode()).hexdigest()
-        if wanted == self._calibrated:
+        models = frozenset((voter.id, voter.summary.digest if voter.summary else None) for voter in voters)
+        if self._calibrated is not None and len(models ^ self._calibrated) <= CHANGED * len(models):
             return
         held_out = await asyncio.to_thread(self._trainer.held_out, trained)
         found = Calibration()
         if held_out.rows:
-            chosen = np.unique(np.linspace(0, held_out.rows - 1, CALIBRATION_ROWS).round().astype(int)).tolist()
+            most = max(FEWEST_ROWS, min(CALIBRATION_ROWS, CALIBRATION_VOTES // len(voters)))
+            chosen = np.unique(np.linspace(0, held_out.rows - 1, most).round().astype(int)).tolist()
             rows = {name: [cells[at] for at in chosen] for name, cells in held_out.columns.items()}
             answered = await ask(rows, len(chosen), space)
             if not answered.complete:
                 return
             truth = await asyncio.to_thread(trained.schema.truth, rows)
             found = await asyncio.to_thread(Calibration.of, truth, answered.votes, answered.densities)
-        self._calibration, self._calibrated = found, wanted
+        self._calibration, self._calibrated = found, models
         self._say()
 
     def _say(self) -> None:

@@ -75,7 +75,7 @@ def test_without_a_file_the_held_out_rows_are_scored(shell: Shell, peer: FakePee
     done = shell("evaluate", "--combine", "median")
     assert peer.requests("/v1/evaluate") == [{"combine": "median"}]
     assert "r2" in done.out
-    assert "regression on 2 held-out rows, median of 3 of 4 votes; missing: bob (slow)" in done.err
+    assert "regression on 2 held-out rows, 3 of 4 votes; missing: bob (slow); combined by median" in done.err
 
 
 def test_json_is_the_peers_answer_itself(shell: Shell, peer: FakePeer, tmp_path: Path) -> None:

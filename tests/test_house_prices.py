@@ -51,7 +51,7 @@ def test_four_parts_of_the_house_prices_answer_as_one(shared_data: Path, tmp_pat
 
 def evaluate(cluster: str) -> dict[str, Any]:
     """What `p2pml evaluate --json` prints."""
-    command = [sys.executable, "-m", "p2pml.cli", "evaluate", "--json", "--cluster", cluster]
+    command = [sys.executable, "-m", "p2pml.cli", "evaluate", "--json", "--combine", "mean", "--cluster", cluster]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=300, check=True)
     return dict(json.loads(done.stdout))
 
@@ -65,6 +65,8 @@ def held_out_votes(peers: list[RealPeer]) -> tuple[list[float], list[float]]:
         _, held_out = split(table.rows, 0.2, 0)
         columns = [name for name in table.columns if name != "SalePrice"]
         data = [[table.columns[name][i] for name in columns] for i in held_out]
-        predictions += call(peers[0].address, "/v1/predict", {"columns": columns, "data": data}).data["predictions"]
+        predictions += call(
+            peers[0].address, "/v1/predict", {"columns": columns, "data": data, "combine": "mean"}
+        ).data["predictions"]
         truth += [float(str(table.columns["SalePrice"][i])) for i in held_out]
     return truth, predictions

@@ -144,6 +144,8 @@ ZEROS = b"\0" * 8
         {**GOOD, "centre": "a"},
         {**GOOD, "products": np.full(len(GOOD["products"]) // 8, np.nan).tobytes()},
         {**GOOD, "products": np.full(len(GOOD["products"]) // 8, -1.0).tobytes()},
+        {"keys": [["number", "a", ""]], "centre": np.array([1e70]).tobytes(), "products": ZEROS * 3},
+        {"keys": [["number", "a", ""]], "centre": ZEROS, "products": np.array([1.0, 9.0, 1.0]).tobytes()},
         {"keys": [["missing", "a", ""]], "centre": np.ones(1).tobytes(), "products": ZEROS * 3},
         {"keys": [["number", f"{at:04}", ""] for at in range(9_000)], "centre": b"", "products": b""},
     ],

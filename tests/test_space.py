@@ -11,6 +11,7 @@ from p2pml.ensemble.fields import Field, Schema
 from p2pml.ensemble.moments import Moments
 from p2pml.ensemble.space import MOST, Space, digest_of
 from p2pml.ensemble.values import Kind, Sheet
+from p2pml.errors import RemoteError
 
 PARTS = [part(seed) for seed in range(3)]
 MOMENTS = [Moments.of(SCHEMA, some) for some in PARTS]
@@ -112,3 +113,27 @@ def test_equal_rows_and_far_rows_have_a_finite_density() -> None:
     same = np.zeros((100, 3))
     density = Density.fit(same)
     assert np.isfinite(density.log_density(np.vstack([same, np.full((1, 3), 1e4)]))).all()
+
+
+def test_many_measures_of_one_unit_share_one_scale() -> None:
+    """A pixel that seldom changes counts for little; a column in another unit counts as much as any other."""
+    rng = np.random.default_rng(0)
+    fields = tuple(Field(f"n{at:03}", Kind.NUMBER) for at in range(80))
+    rows: dict[str, list[object]] = {
+        field.name: (rng.normal(size=60) * (0.1 if at < 20 else 1)).tolist() for at, field in enumerate(fields)
+    }
+    schema = Schema("y", "regression", Kind.NUMBER, fields)
+    assert len(set(Space.of([Moments.of(schema, rows)]).scale.tolist())) == 1
+    rows["n000"] = [float(cell) * 1e4 for cell in rows["n000"]]  # type: ignore[arg-type]
+    assert len(set(Space.of([Moments.of(schema, rows)]).scale.tolist())) == 80
+
+
+def test_a_space_that_cannot_be_computed_is_a_remote_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the moments of one peer do not end another."""
+
+    def fails(matrix: object) -> None:
+        raise np.linalg.LinAlgError
+
+    monkeypatch.setattr(np.linalg, "eigh", fails)
+    with pytest.raises(RemoteError, match="no space comes of them"):
+        Space.of(MOMENTS)

@@ -1,8 +1,8 @@
 """How likely a row is among a peer's own: a Gaussian mixture over the shared space, as plain arrays.
 
 It is fitted by expectation and maximisation with a prior that pulls each component's covariance towards that of
-all peers' rows, which is the identity in the shared space (Fraley and Raftery 2007), so that a part of a few dozen
-rows has a density too. The number of components is the one with the lowest BIC.
+all peers' rows, which is the identity in the shared space (Fraley and Raftery 2007). So a part of a few dozen rows
+has a density too, and components that are not needed do no harm.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 
 from .values import Floats
 
-COMPONENTS = (1, 2, 3, 5, 7, 10)
-"""Numbers of components that are tried."""
+COMPONENTS, ROWS_EACH = 10, 20
+"""Components of a mixture at most, and how many rows there are for each."""
 STEPS = 60
 """Steps of a fit at most; later ones move the density by less than its error."""
 ENOUGH = 1e-4
@@ -34,18 +34,8 @@ class Density:
     @classmethod
     def fit(cls, points: Floats, seed: int = 0) -> Density:
         """The density of points of shape (rows, width), at least one row; the same seed gives the same density."""
-        best: tuple[float, Density] | None = None
-        rows, width = points.shape
-        for count in COMPONENTS:
-            if count > 1 and rows < 2 * count * (width + 1):
-                break
-            density, total = _fitted(points, count, np.random.default_rng(seed))
-            free = count * (1 + width + width * (width + 1) / 2) - 1
-            score = free * math.log(rows) - 2 * total
-            if best is None or score < best[0]:
-                best = (score, density)
-        assert best is not None
-        return best[1]
+        count = max(1, min(COMPONENTS, len(points) // ROWS_EACH))
+        return _fitted(points, count, np.random.default_rng(seed))
 
     def log_density(self, points: Floats) -> Floats:
         """The natural logarithm of the density at each point, shape (rows,)."""
@@ -61,8 +51,8 @@ class Density:
         return each
 
 
-def _fitted(points: Floats, count: int, generator: np.random.Generator) -> tuple[Density, float]:
-    """A mixture of `count` components and the sum of its log-densities."""
+def _fitted(points: Floats, count: int, generator: np.random.Generator) -> Density:
+    """A mixture of `count` components."""
     rows, width = points.shape
     shares = _first_shares(points, count, generator)
     # The prior counts as width + 2 rows, spread as each of `count` equal pieces of the whole would be.
@@ -79,7 +69,7 @@ def _fitted(points: Floats, count: int, generator: np.random.Generator) -> tuple
         total = float(logs.sum())
         left -= 1
         if left == 0 or total - last < ENOUGH * rows or count == 1:
-            return density, total
+            return density
         last = total
         shares = np.exp(each - logs[:, None])
 

@@ -40,6 +40,9 @@ FAR = 10.0
 """Standard deviations at which a coordinate is cut off: one wild value must not drown the rest of its row."""
 RARE = 0.1
 """The least standard deviation that a flag or level is divided by: of one that 1 % of the rows have."""
+ALIKE, MANY = 2.0, 64
+"""Where no coordinate of so many measures spreads more than this many times as far as they do on average (root mean
+square), they are of one unit, such as pixels, and share one scale: their differences in spread mean something."""
 CONSTANT = 1e-10
 """A coordinate whose deviation is below this share of the largest value is constant but for rounding."""
 
@@ -147,6 +150,9 @@ def _components(total: Moments, order: Sequence[Key]) -> tuple[Floats, Floats, F
     middle = np.array([total.centre[index - 1] for index in places])
     # Of a measure the spread is that of the rows where it is known; missing ones stand at its mean.
     spread = np.sqrt(np.where(measure, variance * rows / known[np.array(places, int) - 1], variance))
+    alike = math.sqrt(np.square(spread[measure]).mean()) if measure.sum() >= MANY else 0.0
+    if spread[measure].max(initial=0.0) <= ALIKE * alike:
+        spread = np.where(measure & (spread > 0), alike, spread)
     columns = [key[1] for key in order]
     shares: dict[str, float] = {}
     for column, key, some in zip(columns, order, variance, strict=True):
