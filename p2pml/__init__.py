@@ -11,8 +11,11 @@ __version__ = "0.1.0"
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
+    "AsyncEnsemble": "p2pml.peer.ensemble",
+    "Ensemble": "p2pml.peer.blocking",
     "GossipClassifier": "p2pml.ensemble.local",
     "GossipRegressor": "p2pml.ensemble.local",
+    "VotesMissing": "p2pml.peer.outcomes",
 }
 
 # As typing has it, which would be the heaviest thing to import here.
@@ -20,6 +23,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from p2pml.ensemble.local import GossipClassifier as GossipClassifier
     from p2pml.ensemble.local import GossipRegressor as GossipRegressor
+    from p2pml.peer.blocking import Ensemble as Ensemble
+    from p2pml.peer.ensemble import AsyncEnsemble as AsyncEnsemble
+    from p2pml.peer.outcomes import VotesMissing as VotesMissing
 else:
 
     def __getattr__(name: str) -> object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -38,6 +38,19 @@ def halved(rows: list[Row], size: int, most: int) -> Iterator[tuple[list[Row], i
     middle = len(rows) // 2
     yield from halved(rows[:middle], size // 2, most)
     yield from halved(rows[middle:], size // 2, most)
+
+
+async def cut(columns: Mapping[str, list[object]]) -> AsyncIterator[Block]:
+    """The rows of a table in memory; at least one block, which may hold no row."""
+    names, rows = list(columns), len(next(iter(columns.values()), ()))
+    for start in range(0, max(rows, 1), BLOCK_ROWS):
+        piece = [cells[start : start + BLOCK_ROWS] for cells in columns.values()]
+        # 9 bytes are a number in msgpack, and more than the mark of a short text.
+        size = sum(len(cell) if isinstance(cell, str) else 9 for cells in piece for cell in cells)
+        first_row = start + 1
+        for data, _ in halved([list(row) for row in zip(*piece, strict=True)], size, BLOCK_BYTES):
+            yield Block(names, data, first_row)
+            first_row += len(data)
 
 
 async def put(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import aiohttp
 import msgspec
@@ -13,6 +13,9 @@ import msgspec
 from p2pml.errors import BadInput, NoVotes, P2pmlError, PeerUnreachable, RemoteError
 
 from .answers import Ballot, Evaluated, Fitted, Peers, Predicted
+
+if TYPE_CHECKING:
+    from p2pml.ensemble.schema import Schema
 
 T = TypeVar("T")
 
@@ -123,6 +126,12 @@ class PeerClient:
         """Have every peer retrain; `wait` until they have."""
         body = {"model": model, "wait": wait}
         return await self._call("POST", "/v1/fit", Fitted, TRAINING if wait else ANSWER, body)
+
+    async def schema(self) -> Schema:
+        """The columns that models see, in the order of this peer's file, and the target."""
+        from p2pml.ensemble.schema import Schema
+
+        return Schema.from_data(await self._call("GET", "/v1/peer/schema", dict[str, Any], GLANCE))
 
     async def vote(self, columns: Mapping[str, Sequence[object]]) -> Ballot:
         """The vote of this peer alone, as it casts it for others."""

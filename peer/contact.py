@@ -61,10 +61,6 @@ class Contact:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close all connections."""
         await self._open.aclose()
 
     async def ask(self, request: Callable[[PeerClient], Awaitable[T]]) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from .words import plain
@@ -39,9 +40,13 @@ class Tally:
 
     def __str__(self) -> str:
         cast = f"{self._fewest or 0}" if self._fewest in (None, self._most) else f"{self._fewest} to {self._most}"
-        who = [f"{plain(m['name'])} ({plain(m['reason'])})" for m in self._missing.values()]
-        missing = f"; missing: {', '.join(who)}" if who else ""
-        return f"{cast} of {self._expected} votes{missing}"
+        return f"{cast} of {self._expected} votes{absentees(self._missing.values())}"
+
+
+def absentees(missing: Iterable[Missing]) -> str:
+    """The end of a sentence about votes: who is missing and why; empty where nobody is."""
+    who = [f"{plain(each['name'])} ({plain(each['reason'])})" for each in missing]
+    return f"; missing: {', '.join(who)}" if who else ""
 
 
 class Total:

@@ -24,7 +24,7 @@ from .combine import DENSITY, RULES, Answer, combine
 from .cutting import WAYS, cut
 from .density import Density
 from .fields import Field, Schema
-from .frames import column_cells, is_frame, object_array
+from .frames import BadCell, column_cells, is_frame, object_array
 from .models import DEFAULT_MODEL, check_model, train
 from .moments import Moments
 from .space import Space
@@ -261,5 +261,7 @@ def _as_value_errors() -> Iterator[None]:
     """What cannot be used is a ValueError to callers of an estimator."""
     try:
         yield
+    except BadCell:
+        raise
     except BadInput as error:
         raise ValueError(str(error)) from error
