@@ -7,7 +7,7 @@ from gossip_support import Jar, claim, identity
 
 from p2pml.gossip import Me, Settings, Status
 from p2pml.gossip.messages import Ack, Claim, Nack, Ping, PingRequest
-from p2pml.gossip.suspicion import timeout
+from p2pml.gossip.suspicion import FREEZES_LIMIT, HEALING_GRACE, timeout
 
 LAN = Settings.lan()
 A, B, C, D = (identity(index) for index in range(1, 5))
@@ -241,3 +241,123 @@ def test_a_wait_for_a_word_outlasts_stalls_and_own_accusations() -> None:
     one.stall(30)
     one.run(100)
     assert one.status(C) is Status.SUSPECT
+
+
+# The network comes back.
+
+
+def split() -> Jar:
+    """Make a node that has buried C, and for which D is almost dead."""
+    one = jar(A, B, C, D)
+    one.bury(A, C)
+    accuse(one, D, A, B)
+    one.live(timeout(LAN, 4, 3) - 0.6, A, B)
+    assert one.status(D) is Status.SUSPECT
+    return one
+
+
+def test_word_from_the_dead_freezes_all_verdicts() -> None:
+    """The network may be back: every suspect is told and probed, and has time to answer."""
+    one = split()
+    one.clear()
+    one.hear(C, Nack(0))
+    assert one.said(Claim, D.address)[0].record.status is Status.SUSPECT
+    one.live(HEALING_GRACE - 0.1, A, B)
+    assert one.status(D) is Status.SUSPECT
+    one.live(0.2, A, B)
+    assert one.status(D) is Status.DEAD
+
+
+def test_word_from_a_suspect_freezes_its_own_verdict() -> None:
+    """It may not have heard yet that it is suspected: it is told, and has time to answer."""
+    one = jar(A, B, C, D)
+    accuse(one, D, A, B, C)
+    one.live(timeout(LAN, 5, 4) - 0.6, A, B, C)
+    one.hear(D, Nack(0))
+    sent = one.live(HEALING_GRACE - 0.1, A, B, C)
+    assert Status.SUSPECT in [said.record.status for one in sent if one.to == D.address for said in one.all(Claim)]
+    assert one.status(D) is Status.SUSPECT
+    one.live(0.2, A, B, C)
+    assert one.status(D) is Status.DEAD
+
+
+def test_a_suspicion_is_frozen_a_few_times_only() -> None:
+    """Who speaks for ever and never refutes is buried, and so are others meanwhile."""
+    one = split()
+    waited = 0.0
+    while one.status(D) is Status.SUSPECT:
+        one.hear(C, Nack(0))
+        one.hear(D, Nack(0))
+        one.live(0.1, A, B)
+        waited += 0.1
+    assert waited < FREEZES_LIMIT * HEALING_GRACE + 1
+
+
+def test_one_that_speaks_and_cannot_hear_freezes_once() -> None:
+    """A dead member that never refutes is a sign of healing only the first time."""
+    one = split()
+    one.hear(C, Nack(0))
+    one.live(HEALING_GRACE + 0.1, A, B)
+    one.hear(C, Nack(0))
+    assert not one.node._membership.suspicions.healing
+
+
+def test_many_suspects_are_a_split_and_one_is_none() -> None:
+    """Word from one of several suspects is a sign for all; from the only one it is a sign for itself."""
+    one = jar(A, B, C, D)
+    accuse(one, D, A)
+    one.hear(D, Nack(0))
+    assert not one.node._membership.suspicions.healing
+    accuse(one, C, A)
+    one.hear(D, Nack(0))
+    assert one.node._membership.suspicions.healing
+
+
+def test_suspicions_of_others_are_looked_into_while_the_network_comes_back() -> None:
+    """What the other side says of this side was true of the split: the member is told and probed, and believed in."""
+    one = split()
+    one.hear(C, Nack(0))
+    one.clear()
+    one.hear(C, Claim(claim(B, Status.SUSPECT, 0, C)))
+    assert one.status(B) is Status.ALIVE
+    assert [message.record.status for message in one.said(Claim, B.address)] == [Status.SUSPECT]
+    assert [ping.target for ping in one.said(Ping, B.address)] == [B.id]
+    one.hear(C, Claim(claim(D, Status.DEAD)))
+    assert one.status(D) is Status.SUSPECT
+    one.live(HEALING_GRACE + 0.1, A, B)
+    one.hear(C, Claim(claim(B, Status.SUSPECT, 0, C)))
+    assert one.status(B) is Status.SUSPECT
+
+
+def test_probes_that_were_sent_into_a_split_accuse_nobody() -> None:
+    """When the network comes back, silence from before means nothing."""
+    one = split()
+    one.run(0.6)
+    one.hear(C, Nack(0))
+    assert {ping.target for ping in one.said(Ping)} >= {D.id}
+    assert one.node.queues()["probes"] == 1
+
+
+def test_a_suspect_is_told_again_right_before_the_verdict() -> None:
+    """The network may be back since the last probe: who hears it then can still refute."""
+    one = split()
+    one.clear()
+    one.live(0.4, A, B)
+    one.hear(D, Claim(claim(D, Status.ALIVE, 1)))
+    one.live(1, A, B)
+    assert one.status(D) is Status.ALIVE
+
+
+def test_a_confirmation_after_the_time_is_up_leaves_half_an_interval() -> None:
+    """The deadline that it brings forward is not now: the suspect is heard first."""
+    one = jar(A, B, C, D)
+    accuse(one, D, A)
+    one.live(3.9, A, B, C)
+    one.node._prober.void()
+    for suspicion in one.node._membership.suspicions._open.values():
+        suspicion.started -= 100
+    accuse(one, D, A, B, C)
+    one.live(0.4, A, B, C)
+    assert one.status(D) is Status.SUSPECT
+    one.live(0.2, A, B, C)
+    assert one.status(D) is Status.DEAD

@@ -2,7 +2,8 @@
 
     heard of another member          stronger than the table → stored, told, spread; else nothing
         … suspect                    a deadline runs, and this node probes it at once
-        … dead, while held alive     the member is told and probed, and nothing is believed yet
+        … dead, while held alive     the member is told and probed, and nothing is believed yet;
+                                     so too a suspect's death and a suspicion while the network comes back
         … alive, dead, left          ends the suspicion
     heard of this node, this run     suspect, dead, left, or a later incarnation → a still later one of our own
     … of its generation, other nonce the higher nonce keeps the identity: we stop, or tell the other;
@@ -46,15 +47,21 @@ class Membership:
             claim = replace(claim, address=source)
         known = self._context.members.get(claim.id)
         merged = claim if known is None else merge(known, claim)
-        if known is not None and known.status is Status.ALIVE and merged.status is Status.DEAD:
+        if known is not None and self._is_doubtful(known, merged):
             self._question(known, claim)
         elif merged != known:
             self._adopt(known, merged, spread=spread)
         elif source is not None and not known.live and claim.status is Status.SUSPECT:
             self.notice(known, source)
 
+    def _is_doubtful(self, known: Record, merged: Record) -> bool:
+        """Whether what others say of a member should be looked into before it is believed."""
+        if merged.status is Status.DEAD:
+            return known.status is Status.ALIVE or self.suspicions.is_frozen(known.id)
+        return merged.status is Status.SUSPECT and known.status is Status.ALIVE and self.suspicions.healing
+
     def _question(self, known: Record, claim: Record) -> None:
-        """Tell a member that it is said to be dead, and probe it; believe it only of a suspect.
+        """Tell a member what is said of it, and probe it; believe that it is dead only of a suspect.
 
         When a network partition ends, each side holds the other dead, and both are alive. Where the claim is true, the
         probe fails, the suspicion is heard by those who know better, and their answer is believed then.

@@ -344,8 +344,12 @@ class Node:
             self._membership.notice(known, source)
             return False
         self._membership.observe(known, source)
+        suspicions = self._membership.suspicions
+        if known.status in (Status.SUSPECT, Status.DEAD) and suspicions.lost_one_speaks(known):
+            self._prober.void()  # those in flight were sent into the split
+            suspicions.freeze()
         if known.live:
-            self._membership.suspicions.heard_from(packet.source)
+            suspicions.heard_from(packet.source)
         else:
             self._membership.notice(known, source)
         return True

@@ -3,6 +3,10 @@
 The more members accuse independently, the sooner (Lifeguard §4.2). Beyond Lifeguard, an early verdict takes
 enough accusers; any verdict takes word from a third member since the suspicion began (who hears nobody is cut
 off itself), and a last probe that fails. A process that stood still moves all deadlines by as long as it stood.
+
+A network that comes back is noticed by who speaks: a member held dead, or a suspect among so many that they look
+like the other side of a split. Then verdicts are frozen for a while, all suspects are told, and suspicions that come
+from others are looked into instead of believed. A suspicion is frozen a few times only, so that no death is put off.
 """
 
 from __future__ import annotations
@@ -21,6 +25,18 @@ CONFIRMATIONS = 3
 HEARING_GRACE = 2.0
 """Probe intervals between the first word from a third member and a verdict: time for one probe and its answer,
 for the case that this node was cut off and has only just begun to hear again."""
+
+HEALING_GRACE = 2.0
+"""Probe intervals for which verdicts are frozen once the lost speak again: time to tell each, and for its answer."""
+
+SPLIT_SHARE = 0.25
+"""Share of the members that, suspected all at once, look like a split of the network and not like a few crashes."""
+
+FREEZES_LIMIT = 3
+"""How often one suspicion is frozen: members that come and go cannot put a death off for more than a few seconds."""
+
+LAST_WORDS = (0.5, 0.25)
+"""Probe intervals before a verdict at which the suspect is told once more: the network may be back since the probe."""
 
 
 def timeout(settings: Settings, live: int, accusers: int) -> float:
@@ -42,7 +58,10 @@ def timeout(settings: Settings, live: int, accusers: int) -> float:
 
 @dataclass(slots=True)
 class Suspicion:
-    """One suspected member: since when, and since when a third member was heard meanwhile."""
+    """One suspected member: since when, and since when a third member was heard meanwhile.
+
+    `frozen` is when the earliest verdict is, since something spoke against it; `freezes` counts how often.
+    """
 
     subject: str
     started: float
@@ -52,6 +71,8 @@ class Suspicion:
     heard: float | None = None
     waiting: bool = False
     answered: float = -math.inf
+    frozen: float = -math.inf
+    freezes: int = 0
 
 
 class Suspicions:
@@ -64,6 +85,8 @@ class Suspicions:
         self._doubt = doubt
         self._open: dict[str, Suspicion] = {}
         self._unheard: dict[str, Suspicion] = {}
+        self._returning: set[str] = set()
+        self._healing = -math.inf
 
     def __len__(self) -> int:
         """Count the suspects."""
@@ -84,6 +107,7 @@ class Suspicions:
 
     def close(self, subject: str) -> None:
         """End a suspicion: it was refuted, or overtaken."""
+        self._returning.discard(subject)
         suspicion = self._open.pop(subject, None)
         if suspicion is not None:
             self._unheard.pop(subject, None)
@@ -99,6 +123,44 @@ class Suspicions:
                 suspicion.started = self._context.now
                 self._schedule(suspicion)
                 self._doubt(suspicion.subject)
+
+    def lost_one_speaks(self, record: Record) -> bool:
+        """Note word from a suspect or a member held dead; say whether a network split seems to end just now."""
+        suspicion = self._open.get(record.id)
+        if suspicion is not None:
+            self._freeze(suspicion)
+            split = len(self._open) > 1 and len(self._open) >= SPLIT_SHARE * self._context.members.live
+        else:
+            # One that speaks and cannot hear is a sign only the first time.
+            split = record.id not in self._returning
+            self._returning.add(record.id)
+        return split and not self.healing
+
+    def freeze(self) -> None:
+        """Pass no verdict for a while, and tell every suspect: the network is coming back."""
+        self._healing = self._context.now + HEALING_GRACE * self._context.settings.probe_interval
+        for suspicion in self._open.values():
+            self._freeze(suspicion)
+
+    @property
+    def healing(self) -> bool:
+        """Whether the network seems to be just coming back."""
+        return self._context.now < self._healing
+
+    def is_frozen(self, subject: str) -> bool:
+        """Whether something has just spoken against a verdict on a member."""
+        suspicion = self._open.get(subject)
+        return self.healing or (suspicion is not None and self._context.now < suspicion.frozen)
+
+    def _freeze(self, suspicion: Suspicion) -> None:
+        context = self._context
+        if suspicion.freezes == FREEZES_LIMIT or context.now < suspicion.frozen:
+            return
+        suspicion.freezes += 1
+        suspicion.frozen = context.now + HEALING_GRACE * context.settings.probe_interval
+        self._doubt(suspicion.subject)
+        if not suspicion.waiting and suspicion.deadline < suspicion.frozen:
+            self._await(suspicion, suspicion.frozen)
 
     def answered(self, subject: str) -> None:
         """Note that a suspect answered a probe, and so was told; its refutation should be on its way."""
@@ -116,7 +178,13 @@ class Suspicions:
     def _schedule(self, suspicion: Suspicion) -> None:
         context = self._context
         span = timeout(context.settings, context.members.live, suspicion.accusers)
-        self._await(suspicion, max(context.now, suspicion.started + span))
+        # A confirmation may bring the deadline forward to now, but the suspect is heard first.
+        soonest = context.now + LAST_WORDS[0] * context.settings.probe_interval
+        if context.now < suspicion.deadline < soonest:
+            soonest = suspicion.deadline
+        deadline = max(soonest, suspicion.started + span, suspicion.frozen)
+        if deadline != suspicion.deadline:
+            self._await(suspicion, deadline)
 
     def _await(self, suspicion: Suspicion, deadline: float) -> None:
         """Arrange the last probe, so that it has just failed at the deadline, or not."""
@@ -127,9 +195,24 @@ class Suspicions:
         suspicion.token = context.timer(begin - context.now, lambda: self._last_probe(suspicion))
 
     def _last_probe(self, suspicion: Suspicion) -> None:
-        context = self._context
         self._doubt(suspicion.subject)
-        suspicion.token = context.timer(suspicion.deadline - context.now, lambda: self._expired(suspicion))
+        self._last_words(suspicion, LAST_WORDS)
+
+    def _last_words(self, suspicion: Suspicion, left: tuple[float, ...]) -> None:
+        """Wait for the deadline, and tell the suspect again on the way."""
+        context = self._context
+        if not left:
+            suspicion.token = context.timer(suspicion.deadline - context.now, lambda: self._expired(suspicion))
+            return
+
+        def tell() -> None:
+            record = context.members.get(suspicion.subject)
+            assert record is not None
+            context.send_to(record)
+            self._last_words(suspicion, left[1:])
+
+        at = suspicion.deadline - left[0] * context.settings.probe_interval
+        suspicion.token = context.timer(at - context.now, tell)
 
     def _expired(self, suspicion: Suspicion) -> None:
         context = self._context
