@@ -22,6 +22,9 @@ from .values import Floats
 TEMPERATURES = (0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0)
 """From densities that decide alone to nearly the mean."""
 
+SURE = 2.0
+"""Standard errors by which densities must gain on the mean: on parts that are alike, chance seldom gets so far."""
+
 _ONE = 1 + TEMPERATURES.index(1.0)
 
 
@@ -84,25 +87,25 @@ class Calibration:
         """The temperature to take; None where the mean is the best that is known.
 
         One comes into question if it makes no more errors than the mean, and its loss gains on that of the mean by
-        more than the standard error of the gain. Of these it is 1, as the theory has it, unless the one with the
+        more than SURE standard errors of the gain. Of these it is 1, as the theory has it, unless the one with the
         least loss gains on 1 by more than the standard error in turn: few rows move it little.
         """
         sound = [
             at
             for at in range(1, len(self.losses))
-            if self.errors[at] <= self.errors[0] and self._gains(0, at, self.apart[at])
+            if self.errors[at] <= self.errors[0] and self._gains(0, at, self.apart[at], SURE)
         ]
         if not sound:
             return None
         best = min(sound, key=lambda at: self.losses[at])
-        if _ONE in sound and not self._gains(_ONE, best, self.aside[best]):
+        if _ONE in sound and not self._gains(_ONE, best, self.aside[best], 1.0):
             best = _ONE
         return TEMPERATURES[best - 1]
 
-    def _gains(self, one: int, two: int, squares: float) -> bool:
-        """Whether the second loss is less than the first by more than its standard error."""
+    def _gains(self, one: int, two: int, squares: float, errors: float) -> bool:
+        """Whether the second loss is less than the first by more than so many standard errors of the difference."""
         gain = self.losses[one] - self.losses[two]
-        return gain > math.sqrt(max(squares - gain * gain / max(self.rows, 1), 0.0))
+        return gain > errors * math.sqrt(max(squares - gain * gain / max(self.rows, 1), 0.0))
 
     def to_data(self) -> list[Any]:
         """As plain data for JSON or msgpack."""
