@@ -56,7 +56,7 @@ def test_they_work_inside_pipelines_searches_and_cross_validation() -> None:
     """What scikit-learn builds around estimators takes them as any other."""
     pipeline = make_pipeline(StandardScaler(), GossipClassifier(3, TREE, random_state=0))
     assert cross_val_score(pipeline, IRIS, KINDS, cv=3).mean() > 0.85
-    grid = {"gossipclassifier__n_peers": [2, 5], "gossipclassifier__combine": ["mean", "median"]}
+    grid = {"gossipclassifier__n_peers": [2, 5], "gossipclassifier__combine": ["auto", "median"]}
     search = GridSearchCV(pipeline, grid, cv=3).fit(IRIS, KINDS)
     assert search.best_score_ > 0.85
     inner = {"estimator__max_depth": [1, 4]}
@@ -64,7 +64,7 @@ def test_they_work_inside_pipelines_searches_and_cross_validation() -> None:
     assert search.best_params_ == {"estimator__max_depth": 4}
 
 
-@pytest.mark.parametrize("combine", ["mean", "density"])
+@pytest.mark.parametrize("combine", ["auto", "density"])
 def test_they_survive_a_dump(tmp_path: Path, combine: str) -> None:
     """What is loaded predicts to the last bit what was dumped."""
     fitted = GossipClassifier(3, TREE, combine=combine, random_state=0).fit(IRIS, KINDS)
@@ -83,7 +83,7 @@ def test_the_answer_is_the_combination_of_the_peers_votes() -> None:
     assert np.array_equal(fitted.predict_proba(IRIS), answer.probabilities)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", ["auto", *RULES])
 def test_every_rule_combines(rule: str) -> None:
     """Those of the cluster, for classes and for numbers."""
     classifier = GossipClassifier(3, TREE, combine=rule, random_state=0).fit(IRIS, KINDS)
@@ -113,10 +113,26 @@ def test_a_cut_by_a_column_gives_each_peer_a_range() -> None:
 def test_densities_mend_what_skewed_labels_break() -> None:
     """Where each peer saw few of the digits, who knows a row counts for more than how many say so."""
     digits, labels = load_digits(return_X_y=True)
-    fitted = GossipClassifier(6, "linear", cut="dirichlet", alpha=0.1, random_state=0).fit(digits[:1200], labels[:1200])
-    weighed = clone(fitted).set_params(combine="density").fit(digits[:1200], labels[:1200])
-    mean, density = (each.score(digits[1200:], labels[1200:]) for each in (fitted, weighed))
+    unlike = GossipClassifier(6, "linear", cut="dirichlet", alpha=0.1, random_state=0)
+    fitted = [
+        clone(unlike).set_params(combine=rule).fit(digits[:1200], labels[:1200]) for rule in ("mean", "density", "auto")
+    ]
+    mean, density, auto = (each.score(digits[1200:], labels[1200:]) for each in fitted)
     assert density > mean + 0.1
+    assert auto > mean + 0.1
+    assert [each.rule_ for each in fitted] == ["mean", "density", "density"]
+
+
+def test_parts_that_are_alike_take_the_mean() -> None:
+    """Where densities gain nothing on rows that are held out for it, "auto" leaves them alone."""
+    noise = np.random.default_rng(0).normal(size=(200, 3))
+    fitted = GossipRegressor(2, "linear", random_state=0).fit(noise, noise[:, 0])
+    assert fitted.rule_ == "mean"
+    assert [model.rows for model in fitted.models_] == [80, 80]
+    assert [model.rows for model in clone(fitted).set_params(combine="mean").fit(noise, noise[:, 0]).models_] == [
+        100,
+        100,
+    ]
 
 
 def test_a_class_that_some_peers_never_saw_keeps_its_place() -> None:
@@ -126,6 +142,20 @@ def test_a_class_that_some_peers_never_saw_keeps_its_place() -> None:
     assert fitted.classes_.tolist() == ["a", "b", "c"]
     assert fitted.predict_proba(IRIS[:1]).shape == (1, 3)
     assert set(fitted.predict(IRIS)) <= set(names)
+
+
+def test_a_class_whose_only_row_is_held_out_has_a_place_and_no_chance() -> None:
+    """At some seed it is: its column is there all the same, and 0."""
+    kinds = np.where(np.arange(len(KINDS)) == 60, 7, KINDS)
+    for seed in range(30):
+        fitted = GossipClassifier(2, TREE, random_state=seed).fit(IRIS, kinds)
+        assert fitted.classes_.tolist() == [0, 1, 2, 7]
+        chances = fitted.predict_proba(IRIS)
+        assert chances.shape == (len(IRIS), 4)
+        if not chances[:, 3].any():
+            assert fitted.score(IRIS, KINDS) > 0.8
+            return
+    pytest.fail("that row was held out at no seed")
 
 
 def test_a_seed_repeats_the_cut_and_the_training() -> None:
@@ -153,7 +183,7 @@ def test_frames_of_mixed_columns_are_learned_from_as_in_a_cluster(library: str) 
         "new": [True, False] * 20,
     }
     frame, labels = frames.DataFrame(mixed), ["no", "yes"] * 20
-    fitted = GossipClassifier(2, TREE, random_state=0).fit(frame, labels)
+    fitted = GossipClassifier(2, TREE, combine="mean", random_state=0).fit(frame, labels)
     assert fitted.feature_names_in_.tolist() == list(mixed)
     assert [str(field.kind) for field in fitted.models_[0].schema.fields] == ["number", "category", "date", "boolean"]
     assert fitted.score(frame, labels) == 1.0
@@ -170,7 +200,7 @@ def test_frames_of_mixed_columns_are_learned_from_as_in_a_cluster(library: str) 
         ({"cut": "by"}, "needs column="),
         ({"cut": "by", "column": "x9"}, "is none of X, which has x0, x1, x2, x3"),
         ({"cut": "dirichlet", "alpha": 0}, "alpha=0 should be above 0"),
-        ({"combine": "vote"}, "choose one of mean"),
+        ({"combine": "vote"}, "choose one of auto, mean"),
         ({"estimator": "tree"}, "there is no model 'tree'"),
         ({"estimator": DecisionTreeRegressor()}, "does not serve classification"),
     ],

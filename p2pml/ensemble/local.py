@@ -1,8 +1,8 @@
 """scikit-learn estimators that are an ensemble of peers within one process, to try what a cluster would say.
 
 Each peer trains its own encoder and model on its own rows and casts the very `Vote` that a peer of a cluster casts,
-and the votes are combined by the same function. What differs: all rows are trained on, none is held out, and the
-columns' kinds are found from all rows at once.
+and the votes are combined by the same functions. What differs: rows are held out only where the rule asks for some, and
+the columns' kinds are found from all rows at once.
 """
 
 from __future__ import annotations
@@ -20,17 +20,25 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from p2pml.errors import BadInput
 
-from .combine import DENSITY, RULES, Answer, combine
+from .calibration import Calibration
+from .combine import DENSITY, RULES, Answer, Cast, combine
 from .cutting import WAYS, cut
 from .density import Density
 from .fields import Field, Schema
 from .frames import BadCell, column_cells, is_frame, object_array
+from .holdout import split
+from .knowledge import AUTO
 from .models import DEFAULT_MODEL, check_model, train
 from .moments import Moments
 from .space import Space
 from .values import Columns, Floats, Kind, Sheet, kind_of
 
 Cells = list[object]
+
+MEAN = "mean"
+
+HELD_OUT = 0.2
+"""The share of its rows that a peer keeps out of training, as by default in a cluster, where the rule asks for some."""
 
 _CHECKS = {"dtype": None, "ensure_all_finite": "allow-nan"}
 """What scikit-learn checks of X: its shape, and that nothing is infinite."""
@@ -49,7 +57,7 @@ class _Gossip(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no typ
         cut: str = "random",
         column: str | int | None = None,
         alpha: float = 0.5,
-        combine: str = "mean",
+        combine: str = AUTO,
         random_state: Any = None,
     ) -> None:
         self.n_peers = n_peers
@@ -79,18 +87,32 @@ class _Gossip(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no typ
         cut_by = name if self.column is None else self._named(self.column, list(columns))
         table = {**columns, name: target}
         self.rows_ = cut(table[cut_by], cut_by, self.n_peers, self.cut, self.alpha, seeds.pop())
+        share = HELD_OUT if self.combine == AUTO else 0.0
+        halves = [split(len(rows), share, seed) for rows, seed in zip(self.rows_, seeds, strict=True)]
+        known = [rows[kept] for rows, (kept, _) in zip(self.rows_, halves, strict=True)]
+        held_out = np.concatenate([rows[held] for rows, (_, held) in zip(self.rows_, halves, strict=True)])
         model = self.estimator if isinstance(self.estimator, str) else self._build
-        self.models_ = [train(schema, table, rows, model, seed) for rows, seed in zip(self.rows_, seeds, strict=True)]
-        self._know(schema, columns)
+        self.models_ = [train(schema, table, rows, model, seed) for rows, seed in zip(known, seeds, strict=True)]
+        self.rule_, self.temperature_ = self.combine, 1.0
+        if self.combine in (AUTO, DENSITY):
+            parts = [_part(columns, rows) for rows in known]
+            self.space_ = Space.of(Moments.of(schema, part) for part in parts)
+            self.densities_ = [Density.fit(self.space_.project(part)) for part in parts]
+        if self.combine == AUTO:
+            heat = self._calibrated(schema, _part(table, held_out)) if len(held_out) else None
+            self.rule_, self.temperature_ = (MEAN, 1.0) if heat is None else (DENSITY, heat)
 
-    def _know(self, schema: Schema, columns: Columns) -> None:
-        """What the rule "density" needs: each peer's density in the space that all peers' moments make."""
-        self.space_, self.densities_ = None, None
-        if self.combine != DENSITY:
-            return
-        parts = [{name: [cells[row] for row in rows] for name, cells in columns.items()} for rows in self.rows_]
-        self.space_ = Space.of(Moments.of(schema, part) for part in parts)
-        self.densities_ = [Density.fit(self.space_.project(part)) for part in parts]
+    def _calibrated(self, schema: Schema, held_out: Columns) -> float | None:
+        """The temperature at which densities gain most on rows that nobody trained on; None where they do not."""
+        sheet = Sheet(held_out)
+        return Calibration.of(schema.truth(held_out), self._votes(sheet), self._densities(sheet)).temperature()
+
+    def _votes(self, columns: Columns) -> list[Cast]:
+        return [(f"{at:09d}", model.vote(columns), model.rows) for at, model in enumerate(self.models_)]
+
+    def _densities(self, columns: Columns) -> dict[str, Floats]:
+        points = self.space_.project(columns)
+        return {f"{at:09d}": each.log_density(points) for at, each in enumerate(self.densities_)}
 
     def _answer(self, X: ArrayLike) -> Answer:  # noqa: N803
         """What all peers together say of the rows of X."""
@@ -98,12 +120,8 @@ class _Gossip(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no typ
         rows = self._validated(X)
         with _as_value_errors():
             columns = Sheet(self._columns(rows))
-            votes = [(f"{at:09d}", model.vote(columns), model.rows) for at, model in enumerate(self.models_)]
-            densities: dict[str, Floats] | None = None
-            if self.densities_ is not None and self.space_ is not None:
-                points = self.space_.project(columns)
-                densities = {f"{at:09d}": each.log_density(points) for at, each in enumerate(self.densities_)}
-            return combine(votes, self.combine, densities)
+            densities = self._densities(columns) if self.rule_ == DENSITY else None
+            return combine(self._votes(columns), self.rule_, densities, self.temperature_)
 
     def _validated(self, X: ArrayLike) -> NDArray[Any]:  # noqa: N803
         if not is_frame(X):
@@ -150,8 +168,8 @@ class _Gossip(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no typ
             raise ValueError("cut='by' needs column=, the column of X to cut by")
         if not self.alpha > 0:
             raise ValueError(f"alpha={self.alpha!r} should be above 0; the smaller, the less alike the parts")
-        if self.combine not in RULES:
-            raise ValueError(f"combine={self.combine!r} is no rule: choose one of {', '.join(RULES)}")
+        if self.combine not in (AUTO, *RULES):
+            raise ValueError(f"combine={self.combine!r} is no rule: choose one of {', '.join((AUTO, *RULES))}")
         if isinstance(self.estimator, str):
             check_model(self.estimator, self._task)
         elif (is_regressor if self._task == "classification" else is_classifier)(self.estimator):
@@ -176,8 +194,10 @@ class GossipClassifier(ClassifierMixin, _Gossip):  # type: ignore[misc]  # sciki
         The column of X that "stratified", "dirichlet" and "by" cut by; None is y.
     alpha : float, default=0.5
         For "dirichlet": the smaller, the less alike the parts.
-    combine : {"mean", "median", "weighted", "trimmed-mean", "density"}, default="mean"
-        How votes become one answer. "density" weighs each peer on each row by its rows and its density there.
+    combine : {"auto", "density", "mean", "median", "trimmed-mean", "weighted"}, default="auto"
+        How votes become one answer. "density" weighs each peer on each row by its rows and its density there. "auto"
+        does so where that gains on rows that the peers hold out for it, a fifth of each part, and else takes the mean.
+        All other rules train on all rows.
     random_state : int, RandomState instance or None, default=None
         Seeds the cut and each peer's training.
 
@@ -189,6 +209,10 @@ class GossipClassifier(ClassifierMixin, _Gossip):  # type: ignore[misc]  # sciki
         What each peer trained: an encoder and an estimator.
     rows_ : list of ndarray
         The rows of X that each peer has, by number from 0.
+    rule_ : str
+        How votes become one answer: `combine`, or what "auto" has chosen.
+    temperature_ : float
+        How evenly densities weigh the votes, where they do: 1 follows them as they are.
     n_features_in_, feature_names_in_
         As of every estimator; names only where X is a frame with text for names.
 
@@ -218,9 +242,12 @@ class GossipClassifier(ClassifierMixin, _Gossip):  # type: ignore[misc]  # sciki
 
     def predict_proba(self, X: ArrayLike) -> Floats:  # noqa: N803
         """The probabilities of the classes, shape (n_samples, n_classes), ordered as `classes_`."""
-        probabilities = self._answer(X).probabilities
-        assert probabilities is not None
-        return probabilities
+        answer = self._answer(X)
+        assert answer.probabilities is not None
+        shares = np.zeros((len(answer.probabilities), len(self.classes_)))
+        # A class whose every row was held out is known to no peer.
+        shares[:, [int(text) for text in answer.classes or ()]] = answer.probabilities
+        return shares
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:  # noqa: N803
         """The likeliest class of each row, shape (n_samples,); the first of equally likely ones."""
@@ -250,6 +277,11 @@ class GossipRegressor(RegressorMixin, _Gossip):  # type: ignore[misc]  # scikit-
     def predict(self, X: ArrayLike) -> Floats:  # noqa: N803
         """The predicted values, shape (n_samples,)."""
         return np.asarray(self._answer(X).predictions, np.float64)
+
+
+def _part(columns: Columns, rows: NDArray[Any]) -> dict[str, Cells]:
+    chosen = rows.tolist()
+    return {name: [cells[row] for row in chosen] for name, cells in columns.items()}
 
 
 def _text(code: int) -> str:
