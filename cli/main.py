@@ -27,6 +27,7 @@ COMMANDS = {
     "fit": "Have every peer retrain",
     "split": "Cut FILE into N parts to try things with",
     "demo": "See it work: real peers on this machine",
+    "doctor": "Find what stops two machines from meeting",
     "completion": "Print what makes SHELL complete commands and options",
 }
 """Each is a module of this package with a command of the same name, whose help begins with these words."""

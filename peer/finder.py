@@ -118,14 +118,15 @@ async def find(
         yield address
     if not mdns:
         return
-    async with aclosing(_browse(cluster, host, timeout)) as heard:
-        async for address in heard:
-            if address not in given:
-                given.add(address)
-                yield address
+    async with aclosing(announcements(host, timeout)) as heard:
+        async for announcement in heard:
+            if announcement.cluster == cluster and announcement.address not in given:
+                given.add(announcement.address)
+                yield announcement.address
 
 
-async def _browse(cluster: str, host: str | None, timeout: float) -> AsyncGenerator[Address, None]:
+async def announcements(host: str | None, timeout: float) -> AsyncGenerator[Announcement, None]:
+    """What peers of any cluster announce, for `timeout` seconds."""
     heard: asyncio.Queue[Announcement] = asyncio.Queue()
     # Peers that were confined to the loopback announce themselves nowhere else.
     addresses = sorted({*own_addresses(host), host or "127.0.0.1"})
@@ -135,11 +136,9 @@ async def _browse(cluster: str, host: str | None, timeout: float) -> AsyncGenera
     try:
         while (left := deadline - asyncio.get_running_loop().time()) > 0:
             try:
-                announcement = await asyncio.wait_for(heard.get(), left)
+                yield await asyncio.wait_for(heard.get(), left)
             except TimeoutError:
                 return
-            if announcement.cluster == cluster:
-                yield announcement.address
     finally:
         for browser in browsers:
             await browser.close()

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from running import environment, eventually, write_part
 
+from p2pml.peer.sockets import FIRST_PORT
+
 pytestmark = [
     pytest.mark.root,
     pytest.mark.process,
@@ -110,6 +112,31 @@ def test_machines_meet_at_addresses_that_each_other_reaches(lab: Lab, tmp_path: 
         machine.start(write_part(tmp_path / f"{name}.csv"))
     eventually(lambda: addresses(two) == {"a": "10.99.0.1", "b": "10.99.0.2"}, "they meet")
     eventually(lambda: len(addresses(one)) == 2, "on both sides")
+
+
+def test_the_doctor_says_what_to_do_where_the_network_carries_no_multicast(lab: Lab, tmp_path: Path) -> None:
+    """A switch that keeps multicast from one port: the doctor there names --join, and with it all is well."""
+    one, two = Machine(lab, 1), Machine(lab, 2)
+    one.start(write_part(tmp_path / "a.csv"))
+    eventually(lambda: len(addresses(two)) == 1, "it can be found")
+
+    def doctor(*where: str) -> tuple[int, dict[str, dict[str, Any]]]:
+        command = ["ip", "netns", "exec", two.name, sys.executable, "-m", "p2pml.cli", "doctor", "--json"]
+        command += ["--cluster", lab.prefix, *where]
+        done = subprocess.run(command, capture_output=True, text=True, env=unconfined(), timeout=60, check=False)
+        return done.returncode, {finding["check"]: finding for finding in json.loads(done.stdout)["findings"]}
+
+    code, before = doctor()
+    assert (code, before["multicast"]["status"], before["peers"]["status"]) == (0, "ok", "ok")
+    ip("-n", lab.switch, "link", "set", two.port, "type", "bridge_slave", "mcast_flood", "off")
+    code, cut = doctor()
+    assert (code, cut["peers"]["status"]) == (1, "problem")
+    assert "--join" in cut["peers"]["remedy"]
+    code, joined = doctor("--join", f"10.99.0.1:{FIRST_PORT}")
+    assert (code, joined["peers"]["status"]) == (0, "ok")
+    two.inside("link", "set", "eth0", "down")
+    code, down = doctor("--join", f"10.99.0.1:{FIRST_PORT}")
+    assert (code, down["reach"]["status"]) == (1, "problem")
 
 
 def test_an_interface_that_comes_late_is_followed(lab: Lab, tmp_path: Path) -> None:
