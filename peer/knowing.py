@@ -183,19 +183,30 @@ class Knowing:
         models = frozenset((voter.id, voter.summary.digest if voter.summary else None) for voter in voters)
         if self._calibrated is not None and len(models ^ self._calibrated) <= CHANGED * len(models):
             return
-        held_out = await asyncio.to_thread(self._trainer.held_out, trained)
-        found = Calibration()
-        if held_out.rows:
-            most = max(FEWEST_ROWS, min(CALIBRATION_ROWS, CALIBRATION_VOTES // len(voters)))
-            chosen = np.unique(np.linspace(0, held_out.rows - 1, most).round().astype(int)).tolist()
-            rows = {name: [cells[at] for at in chosen] for name, cells in held_out.columns.items()}
-            answered = await ask(rows, len(chosen), space)
-            if not answered.complete:
-                return
-            truth = await asyncio.to_thread(trained.schema.truth, rows)
-            found = await asyncio.to_thread(Calibration.of, truth, answered.votes, answered.densities)
+        try:
+            found = await self._try(trained, space, len(voters), ask)
+        except BadInput as error:
+            # Without it the others would wait for ever, and they have rows of their own.
+            log.warning("the held-out rows have no say in how votes are weighed", why=str(error))
+            found = Calibration()
+        if found is None:
+            return
         self._calibration, self._calibrated = found, models
         self._say()
+
+    async def _try(self, trained: Trained, space: str, voters: int, ask: AskAll) -> Calibration | None:
+        """The sums over some held-out rows; None where somebody's vote is missing and all must be asked again."""
+        held_out = await asyncio.to_thread(self._trainer.held_out, trained)
+        if held_out.rows == 0:
+            return Calibration()
+        most = max(FEWEST_ROWS, min(CALIBRATION_ROWS, CALIBRATION_VOTES // voters))
+        chosen = np.unique(np.linspace(0, held_out.rows - 1, most).round().astype(int)).tolist()
+        rows = {name: [cells[at] for at in chosen] for name, cells in held_out.columns.items()}
+        answered = await ask(rows, len(chosen), space)
+        if not answered.complete:
+            return None
+        truth = await asyncio.to_thread(trained.schema.truth, rows)
+        return await asyncio.to_thread(Calibration.of, truth, answered.votes, answered.densities)
 
     def _say(self) -> None:
         assert self.moments is not None

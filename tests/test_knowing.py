@@ -12,7 +12,7 @@ import pytest
 from running import peer_here, soon
 
 from p2pml.ensemble.calibration import Calibration
-from p2pml.ensemble.knowledge import NO_SPACE, NOT_COMPARED, Knowledge
+from p2pml.ensemble.knowledge import NO_ROWS, NO_SPACE, NOT_COMPARED, Knowledge
 from p2pml.ensemble.moments import Moments
 from p2pml.ensemble.vote import Vote
 from p2pml.errors import BadInput, RemoteError
@@ -123,3 +123,13 @@ async def test_damaged_files_of_what_is_known_are_a_clear_error(tmp_path: Path) 
         (peer.store.folder / trained.sample_file).unlink()
         with pytest.raises(BadInput, match="sample of training rows on disk are damaged or gone"):
             peer.trainer.sample(trained)
+
+
+async def test_a_peer_without_its_held_out_rows_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """It has no say in the temperature, and the others have."""
+    async with peer_here(write_half(tmp_path / "left.csv", -1), tmp_path / "l") as peer:
+        await soon(lambda: peer.voting.trained, "it is trained")
+        trained = peer.voting.trained
+        assert trained is not None
+        (peer.store.folder / trained.holdout_file).unlink()
+        await soon(lambda: decided(peer).because == NO_ROWS, "it says that it has none")
