@@ -69,6 +69,7 @@ class Network:
         self.rules: list[Rule] = []
         self.delivered = 0
         self.lost = 0
+        self.bytes = 0
         self._endpoints: dict[Address, Endpoint] = {}
 
     def bind(self, address: Address, endpoint: Endpoint) -> None:
@@ -107,7 +108,8 @@ class Network:
 
     def send(self, source: Address, target: Address, data: bytes) -> None:
         """Send a datagram: it arrives once, twice, late or never."""
-        conditions = self._on_link(source, target)
+        self.bytes += len(data)
+        conditions = self.on_link(source, target)
         copies = 1 + (conditions.duplication > 0 and self._rng.random() < conditions.duplication)
         for _ in range(copies):
             if self._loses(conditions):
@@ -120,7 +122,7 @@ class Network:
 
         Streams repeat what is lost, so that only a link that loses everything stops them.
         """
-        there, back = self._on_link(source, target), self._on_link(target, source)
+        there, back = self.on_link(source, target), self.on_link(target, source)
         if there.loss >= 1 or back.loss >= 1:
             self._clock.after(STREAM_TIMEOUT, lambda: answered(None))
             return
@@ -145,7 +147,8 @@ class Network:
             self.delivered += 1
             endpoint.datagram(source, data)
 
-    def _on_link(self, source: Address, target: Address) -> Conditions:
+    def on_link(self, source: Address, target: Address) -> Conditions:
+        """Say how packets from one host to another fare."""
         for rule in self.rules:
             if rule.matches(source, target):
                 return rule.conditions

@@ -20,7 +20,7 @@ same object.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from . import limits
@@ -150,6 +150,14 @@ class Node:
     def record(self, peer: str) -> Record | None:
         """Look up the strongest claim heard about a member."""
         return self._context.members.get(peer)
+
+    def records(self) -> Iterable[Record]:
+        """Go through the strongest claims about everybody remembered, in no order to rely on."""
+        return self._context.members
+
+    def remembered(self) -> int:
+        """Count everybody remembered."""
+        return len(self._context.members)
 
     def state(self) -> int:
         """Hash the tables: equal at two nodes that know the same of all live members."""

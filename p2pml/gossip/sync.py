@@ -106,9 +106,12 @@ class Sync:
         return Digest(len(lines) == live, live, lines)
 
     def ask(self, peer: str, source: Address) -> None:
-        """Ask for all that somebody knows about a member, such as itself."""
-        record = self._context.members.get(peer)
-        self._context.send(source, Wants((_nothing(peer) if record is None else self._line(record),)))
+        """Ask a member of whose run nothing is known for all of it.
+
+        What is known of an earlier run does not count: where a disk has lost its generation, the two differ in
+        nothing that a line says, and the earlier one may have the later version.
+        """
+        self._context.send(source, Wants((_nothing(peer),)))
 
     # Answering.
 
