@@ -1,0 +1,242 @@
+"""The protocol alone through a plan: node objects in virtual time, and what must hold checked at every event.
+
+report = run(draw("swarm", seed=7, peers=10, seconds=60.0))
+report.held, report.breach, report.trace, report.properties, report.measures, report.timeline
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from p2pml.errors import BadInput
+from p2pml.gossip import Effect, Event, IdentityConflict, Notify
+
+from . import recovery
+from .cluster import Cluster, Disk, Host
+from .invariants import LAWS, Broken, Invariants
+from .network import Rule
+from .operations import Operation
+from .plans import Plan
+from .reports import CRASH, LIVENESS, SAFETY, Breach, Report
+
+PATIENCE = 150.0
+"""Virtual seconds that a healed core has to recover: ten greetings of the dead, or five of the longest suspicions."""
+
+GLANCE = 1.0
+"""Virtual seconds between two looks at what is believed."""
+
+JOINED = 3
+"""Hosts that every other is told to join."""
+
+WATCHED = 100
+"""Hosts whose views are checked at each event; in a larger cluster these are a sample."""
+
+STAYS = "no peer ends by itself"
+NO_ERROR = "nothing goes wrong inside"
+
+OPERATIONS = (
+    "partition",
+    "cut",
+    "loss",
+    "heal",
+    "crash",
+    "restart",
+    "leave",
+    "pause",
+    "black-hole",
+    "slow",
+    "torn",
+    "fit",
+)
+"""What this layer can do of the vocabulary: it has no connections that could be reset."""
+
+
+def run(plan: Plan) -> Report:
+    """Run a plan to its end, or to the first breach. Raises `BadInput` for an operation of another layer."""
+    for operation in plan.operations:
+        if operation.what not in OPERATIONS:
+            raise BadInput(f"the layer core has no {operation.what!r}: it is for whole daemons")
+    with no_collector():
+        this = Run(plan)
+        return this.report(this.breach())
+
+
+@contextmanager
+def no_collector() -> Iterator[None]:
+    """Let no garbage be looked for meanwhile: a run is short, and makes little that refers to itself."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+class Run:
+    """One run of a plan."""
+
+    def __init__(self, plan: Plan) -> None:
+        """Arrange everything; nothing has happened yet."""
+        self.plan = plan
+        self.cluster = Cluster(plan.peers, plan.seed, conditions=plan.weather, direct=True)
+        step = max(1, plan.peers // WATCHED)
+        self.watched = range(0, plan.peers, step)
+        Invariants(self.cluster, frozenset(self.watched)).watch()
+        self.cluster.observers.append(self._ends)
+        self.timeline: list[dict[str, float]] = []
+        self.recovered: float | None = None
+        first = plan.peers if plan.first is None else plan.first
+        for host in self.cluster.hosts[:first]:
+            self.cluster.clock.after(host.index / plan.peers, lambda host=host: self._boot(host))  # type: ignore[misc]
+        for operation in plan.operations:
+            self.cluster.clock.at(operation.at, lambda operation=operation: self._do(operation))  # type: ignore[misc]
+
+    # The course of a run.
+
+    def breach(self) -> Breach | None:
+        """Let it all happen, and return the first breach."""
+        now = self.cluster.clock
+        try:
+            while now.now < self.plan.seconds:
+                self.cluster.run(min(GLANCE, self.plan.seconds - now.now))
+                self._glance()
+            return self._recover()
+        except Broken as error:
+            law, _, words = str(error).partition(": ")
+            return Breach(law, SAFETY, now.now, words)
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong inside is what a simulation looks for
+            return Breach(NO_ERROR, CRASH, now.now, f"{type(error).__name__}: {error}")
+
+    def _recover(self) -> Breach | None:
+        self._heal()
+        cluster, core = self.cluster, self.plan.core
+        begin = cluster.clock.now
+        while cluster.clock.now < begin + PATIENCE:
+            cluster.run(GLANCE)
+            self._glance()
+            wrong = recovery.complaint(cluster, core, recovery.as_good(cluster, core))
+            if wrong is None:
+                self.recovered = cluster.clock.now - begin
+                return None
+        assert wrong is not None
+        return Breach(wrong[0], LIVENESS, cluster.clock.now, wrong[1])
+
+    def _heal(self) -> None:
+        """Let the core run, on links as if nothing had happened; all else stays as it is."""
+        core = [self.cluster[index] for index in self.plan.core]
+        addresses = frozenset(host.address for host in core)
+        self.cluster.network.rules.insert(0, Rule(recovery.HEALED, addresses, addresses, self.plan.weather))
+        for host in core:
+            if host.node is None:
+                self._boot(host)
+            elif host.paused:
+                host.resume()
+
+    def _glance(self) -> None:
+        up = {host.id for host in self.cluster.up()}
+        views = [host.running for index in self.watched if (host := self.cluster[index]).node is not None]
+        believed = [{record.id for record in view.records() if record.live} for view in views]
+        right = [len(view & up) / max(1, len(view | up)) for view in believed]
+        self.timeline.append(
+            {
+                "time": self.cluster.clock.now,
+                "alive": float(len(up)),
+                "believed": sum(map(len, believed)) / max(1, len(views)),
+                "agreement": sum(right) / max(1, len(views)),
+            }
+        )
+
+    def _ends(self, host: Host, event: Event, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Notify) and isinstance(effect.change, IdentityConflict):
+                raise Broken(f"{STAYS}: {host.name} at {self.cluster.clock.now:.6f} s gave its identity up")
+
+    # Operations.
+
+    def _boot(self, host: Host) -> None:
+        joined = [other.address for other in self.cluster.hosts[:JOINED] if other is not host]
+        host.boot([*joined, *host.disk.addresses])
+
+    def _do(self, operation: Operation) -> None:
+        cluster, network = self.cluster, self.cluster.network
+        hosts = [cluster[index] for index in operation.hosts]
+        here = frozenset(host.address for host in hosts)
+        match operation.what:
+            case "partition":
+                others = frozenset(host.address for host in cluster.hosts) - here
+                network.partition(here, others)
+            case "cut":
+                network.cut(here, [cluster[index].address for index in operation.others])
+            case "loss":
+                self._worsen("loss", here, loss=operation.amount)
+            case "heal":
+                network.heal()
+            case "black-hole":
+                name = f"black hole {operation.at}"
+                network.cut(here, None, name)
+                network.cut(None, here, name)
+                cluster.clock.after(operation.amount, lambda: network.heal(name))
+            case "slow":
+                least, most = self.plan.weather.delay
+                self._worsen(f"slow {operation.hosts}", here, delay=(least * operation.amount, most * operation.amount))
+            case _:
+                for host in hosts:
+                    self._do_to(host, operation)
+
+    def _worsen(self, name: str, here: frozenset[object], **changes: object) -> None:
+        """Put worse conditions on all links of some hosts, where nothing else is said of them."""
+        network = self.cluster.network
+        network.heal(name)
+        worse = replace(self.plan.weather, **changes)  # type: ignore[arg-type]
+        if worse != self.plan.weather:
+            network.rules += [Rule(name, here or None, None, worse), Rule(name, None, here or None, worse)]  # type: ignore[arg-type]
+
+    def _do_to(self, host: Host, operation: Operation) -> None:
+        cluster = self.cluster
+        match operation.what:
+            case "crash":
+                host.crash()
+            case "torn":
+                host.crash()
+                host.disk = Disk()
+            case "restart":
+                host.crash()
+                self._boot(host)
+            case "leave" if host.node is not None:
+                cluster.leave(host.index)
+            case "pause" if host.node is not None and not host.paused:
+                host.pause()
+                cluster.clock.after(operation.amount, host.resume)
+            case "fit" if host.node is not None:
+                # What a retrained model leaves in the catalogue.
+                cluster.write(host.index, "model", f"{operation.at}".encode() * 8)
+
+    # What it showed.
+
+    def report(self, breach: Breach | None) -> Report:
+        """Sum it up."""
+        network, seconds = self.cluster.network, max(GLANCE, self.cluster.clock.now)
+        properties = (*LAWS, STAYS, NO_ERROR, *recovery.LAWS)
+        measures = {
+            "seconds": self.cluster.clock.now,
+            "operations": float(len(self.plan.operations)),
+            "messages": float(network.delivered),
+            "messages_per_peer_second": network.delivered / self.plan.peers / seconds,
+            "bytes_per_peer_second": network.bytes / self.plan.peers / seconds,
+            "agreement": sum(row["agreement"] for row in self.timeline) / max(1, len(self.timeline)),
+        }
+        if self.recovered is not None:
+            measures["recovered_after"] = self.recovered
+        return Report(
+            self.plan.scenario,
+            self.plan.seed,
+            self.cluster.trace,
+            {law: breach is None or law != breach.property for law in properties},
+            measures,
+            breach,
+            tuple(self.timeline),
+        )

@@ -1,0 +1,64 @@
+"""What a run showed: the properties that held, the first that did not, and what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+HELD, SAFETY, LIVENESS, CRASH, DETERMINISM = "held", "safety", "liveness", "crash", "determinism"
+
+EXIT_CODES: Mapping[str, int] = {HELD: 0, SAFETY: 3, LIVENESS: 4, CRASH: 5, DETERMINISM: 6}
+"""What a process ends with, by the kind of failure."""
+
+
+@dataclass(frozen=True)
+class Breach:
+    """A property that did not hold: its kind, when that showed first (s), and where."""
+
+    property: str
+    kind: str
+    at: float
+    words: str
+
+    def same(self, other: Breach | None) -> bool:
+        """Whether another breach is of the same property."""
+        return other is not None and (self.kind, self.property) == (other.kind, other.property)
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        return f"{self.kind}: {self.property}, at {self.at:.3f} s: {self.words}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """One run. `timeline` has a row for every few seconds: time, peers alive, and how many are believed alive."""
+
+    scenario: str
+    seed: int
+    trace: str
+    properties: Mapping[str, bool]
+    measures: Mapping[str, float]
+    breach: Breach | None = None
+    timeline: tuple[Mapping[str, float], ...] = field(default=(), compare=False)
+
+    @property
+    def held(self) -> bool:
+        """Whether every property held."""
+        return self.breach is None
+
+    @property
+    def kind(self) -> str:
+        """How it ended."""
+        return HELD if self.breach is None else self.breach.kind
+
+    def to_data(self) -> dict[str, Any]:
+        """Write it as `--json` prints it."""
+        return {
+            "scenario": self.scenario,
+            "seed": self.seed,
+            "trace": self.trace,
+            "held": self.held,
+            "properties": dict(self.properties),
+            "measures": dict(self.measures),
+        }

@@ -1,0 +1,195 @@
+"""Scenarios: what can go wrong, each expanded from a seed into an explicit plan.
+
+Nothing is drawn while a plan runs but what the network and the peers themselves draw, so that any part of a plan
+can be taken away and the rest still means the same.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from p2pml.errors import BadInput
+
+from .network import Conditions
+from .operations import Operation, in_order
+from .plans import Plan
+
+QUIET = 5.0
+"""Seconds in which the peers may find each other before anything breaks."""
+
+LATEST = 0.999
+"""The share of the first phase after which no more is begun than what stays broken."""
+
+
+@dataclass
+class Draft:
+    """A plan in the making."""
+
+    rng: random.Random
+    peers: int
+    seconds: float
+    churn: float
+    """Percent of the peers that go in a minute."""
+    operations: list[Operation] = field(default_factory=list)
+    first: int | None = None
+    weather: Conditions = field(default_factory=Conditions)
+
+    def moment(self, after: float = QUIET) -> float:
+        """Draw a time in the first phase."""
+        return round(self.rng.uniform(min(after, self.seconds * LATEST), self.seconds * LATEST), 3)
+
+    def some(self, share: float) -> tuple[int, ...]:
+        """Draw that share of the hosts, at least one and never all."""
+        count = min(max(1, round(share * self.peers)), max(1, self.peers - 1))
+        return tuple(sorted(self.rng.sample(range(self.peers), count)))
+
+    def one(self) -> tuple[int, ...]:
+        """Draw one host."""
+        return (self.rng.randrange(self.peers),)
+
+    def add(self, at: float, what: str, hosts: tuple[int, ...] = (), *others: int, amount: float = 0.0) -> None:
+        """Let something happen, if it is before the end."""
+        if at < self.seconds:
+            self.operations.append(Operation(round(at, 3), what, hosts, others, round(amount, 3)))
+
+    def times(self, a_minute: float) -> range:
+        """How often something happens that happens so often a minute, at least once."""
+        return range(max(1, round(a_minute * self.seconds / 60)))
+
+
+def churn(draft: Draft) -> None:
+    """Peers come and go all the while: most crash, some leave, and nearly all come back."""
+    for _ in draft.times(draft.churn / 100 * draft.peers):
+        at, host = draft.moment(), draft.one()
+        draft.add(at, draft.rng.choices(("crash", "leave"), (4, 1))[0], host)
+        if draft.rng.random() < 0.9:
+            draft.add(at + draft.rng.uniform(0.1, 30), "restart", host)
+
+
+def partition(draft: Draft) -> None:
+    """The network splits in two or more, for seconds or minutes, and heals."""
+    for _ in draft.times(1):
+        at = draft.moment()
+        for _ in range(draft.rng.choice((1, 1, 2))):
+            draft.add(at, "partition", draft.some(draft.rng.uniform(0.1, 0.6)))
+        draft.add(at + draft.rng.uniform(2, 60), "heal")
+
+
+def flap(draft: Draft) -> None:
+    """Some hosts vanish and come back, again and again."""
+    hosts = draft.some(draft.rng.uniform(0.05, 0.4))
+    at = draft.moment() / 2
+    for _ in draft.times(8):
+        lasts = draft.rng.uniform(0.2, 8)
+        draft.add(at, "black-hole", hosts, amount=lasts)
+        at += lasts + draft.rng.uniform(0.1, 5)
+
+
+def asymmetric(draft: Draft) -> None:
+    """Links that work in one direction only: some are not heard, some hear nobody."""
+    for _ in draft.times(2):
+        at, hosts = draft.moment(), draft.some(draft.rng.uniform(0.05, 0.4))
+        others = tuple(host for host in draft.some(draft.rng.uniform(0.2, 0.9)) if host not in hosts)
+        if not others:
+            continue
+        if draft.rng.random() < 0.5:
+            hosts, others = others, hosts
+        draft.add(at, "cut", hosts, *others)
+        if draft.rng.random() < 0.5:
+            draft.add(at + draft.rng.uniform(2, 40), "heal")
+
+
+def crash_restart(draft: Draft) -> None:
+    """Hosts crash and come straight back, one after the other or many at once, some with a disk that is lost."""
+    for _ in draft.times(3):
+        at = draft.moment()
+        hosts = draft.one() if draft.rng.random() < 0.7 else draft.some(draft.rng.uniform(0.2, 0.9))
+        draft.add(at, draft.rng.choices(("crash", "torn"), (5, 1))[0], hosts)
+        draft.add(at + draft.rng.choice((0.05, 0.5, 5, 20)) * draft.rng.uniform(0.5, 1.5), "restart", hosts)
+
+
+def join_burst(draft: Draft) -> None:
+    """A few are there, and a crowd joins at once."""
+    draft.first = max(1, draft.peers // 10)
+    waiting = range(draft.first, draft.peers)
+    at, within = draft.moment() / 2, draft.rng.choice((0.0, 0.2, 2.0))
+    for host in waiting:
+        draft.add(at + draft.rng.uniform(0, within), "restart", (host,))
+
+
+def slow_peers(draft: Draft) -> None:
+    """Some are slow by a hundred or a thousand times, or stand still for a while."""
+    for _ in draft.times(2):
+        at, hosts = draft.moment(), draft.some(draft.rng.uniform(0.05, 0.3))
+        draft.add(at, "slow", hosts, amount=10 ** draft.rng.uniform(1, 3))
+        draft.add(at + draft.rng.uniform(2, 30), "slow", hosts, amount=1)
+    for _ in draft.times(2):
+        draft.add(draft.moment(), "pause", draft.some(draft.rng.uniform(0.05, 0.2)), amount=draft.rng.uniform(0.5, 25))
+
+
+def bad_links(draft: Draft) -> None:
+    """Packets are lost, doubled, late and out of order."""
+    rng = draft.rng
+    most = 10 ** rng.uniform(-3, -1)
+    draft.weather = Conditions((most / 10, most), rng.uniform(0, 0.1), rng.uniform(0, 0.1), rng.uniform(0, 0.3))
+    for _ in draft.times(1):
+        at = draft.moment()
+        draft.add(at, "loss", draft.some(draft.rng.uniform(0.1, 0.5)), amount=draft.rng.uniform(0.05, 0.6))
+        draft.add(at + draft.rng.uniform(5, 30), "heal")
+
+
+def swarm(draft: Draft) -> None:
+    """Everything drawn from the seed: which of the others happen, together, and on what links."""
+    kinds = [churn, partition, flap, asymmetric, crash_restart, slow_peers, bad_links]
+    for kind in [kind for kind in kinds if draft.rng.random() < 0.4]:
+        kind(draft)
+
+
+SCENARIOS: Mapping[str, Callable[[Draft], None]] = {
+    "churn": churn,
+    "partition": partition,
+    "flap": flap,
+    "asymmetric": asymmetric,
+    "crash-restart": crash_restart,
+    "join-burst": join_burst,
+    "slow-peers": slow_peers,
+    "swarm": swarm,
+}
+"""Each with a function that draws its faults, and says in its first line what they are."""
+
+
+def draw(scenario: str, seed: int, peers: int, seconds: float, churn: float = 20.0) -> Plan:
+    """Expand a scenario. Raises `BadInput` for one that does not exist, or too few peers or seconds for any."""
+    if scenario not in SCENARIOS:
+        raise BadInput(f"there is no scenario {scenario!r}: choose one of {', '.join(SCENARIOS)}")
+    if peers < 2 or seconds <= QUIET:
+        raise BadInput(f"a simulation takes at least 2 peers and more than {QUIET:g} s")
+    rng = random.Random(f"{seed}/{scenario}/{peers}/{seconds:g}/{churn:g}")  # noqa: S311 - a simulation
+    draft = Draft(rng, peers, seconds, churn)
+    SCENARIOS[scenario](draft)
+    for _ in draft.times(6):
+        draft.add(draft.moment(1.0), "fit", draft.one())
+    # Host 0, whom all others join, is in the core: otherwise nobody may know anybody there.
+    core = tuple(sorted({0, *draft.some(rng.uniform(0.5, 1.0))}))
+    if rng.random() < 0.25:
+        core = tuple(range(peers))
+    stay_broken(draft, tuple(host for host in range(peers) if host not in core), core)
+    return Plan(scenario, seed, peers, seconds, in_order(draft.operations), core, draft.first, draft.weather)
+
+
+def stay_broken(draft: Draft, rest: tuple[int, ...], core: tuple[int, ...]) -> None:
+    """Break the rest for ever, right before the core is healed."""
+    if not rest:
+        return
+    at = draft.seconds - 0.001
+    match draft.rng.choice(("as it is", "down", "cut off", "mute", "deaf")):
+        case "down":
+            draft.add(at, "crash", rest)
+        case "cut off":
+            draft.add(at, "partition", rest)
+        case "mute":
+            draft.add(at, "cut", rest, *core)
+        case "deaf":
+            draft.add(at, "cut", core, *rest)
