@@ -44,7 +44,7 @@ WAITING = 2**20
     "--deadline",
     type=click.FloatRange(0, min_open=True),
     metavar="SECONDS",
-    help="Answer each block of rows by then, with the votes that came.",
+    help="Answer each block of rows by then, with the votes that came. [default: 5, and 1 for each 1,000 rows]",
 )
 @json_option
 def predict(file: str, where: Where, as_json: bool, **settings: Any) -> None:

@@ -14,7 +14,7 @@ from aiohttp import web
 from p2pml.ensemble.summary import FitCommand
 from p2pml.errors import BadInput
 
-from .asking import DEADLINE, EVALUATION_DEADLINE, VOTE_PATH
+from .asking import DEADLINE, DEADLINE_PER_ROW, EVALUATION_DEADLINE, VOTE_PATH
 from .bodies import (
     LARGE,
     MAX_BODY,
@@ -140,7 +140,7 @@ class Api:
                 columns,
                 rows,
                 rule=asked.combine,
-                seconds=asked.deadline or DEADLINE,
+                seconds=asked.deadline or DEADLINE + DEADLINE_PER_ROW * rows,
                 first_row=asked.first_row,
             )
             took = asyncio.get_running_loop().time() - began

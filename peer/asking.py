@@ -22,7 +22,9 @@ from .voting import Ballot, Voting, read_ballot
 from .wire import PeerWire
 
 DEADLINE = 5.0
-"""Seconds for an answer where the user sets none."""
+"""Seconds for an answer where the user sets none, beside those for its rows."""
+DEADLINE_PER_ROW = 0.001
+"""Seconds more for each row: the slowest models of the list need about this much on a busy machine."""
 EVALUATION_DEADLINE = 60.0
 """Seconds for an evaluation where the user sets none: every peer asks every other for all its held-out rows."""
 MAX_DEADLINE = 3600.0

@@ -30,7 +30,8 @@ class UnsupportedBody(BadInput):
 
 
 class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Rows to predict: either `rows`, or `columns` with `data`. `deadline` is in seconds.
+    """Rows to predict: either `rows`, or `columns` with `data`. `deadline` is in seconds, by default 5
+    and one more for each 1,000 rows.
 
     `first_row` is the number that errors give the first row, for rows that are a block of a longer table.
     """
