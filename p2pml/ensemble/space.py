@@ -34,7 +34,7 @@ SPACE = 1
 """Version of how a space follows from moments. Any change of it changes every digest, so that peers of two
 versions never take each other's densities for their own."""
 
-FEWEST, MOST = 12, 24
+FEWEST, MOST = 8, 24
 """Components of a space: the square root of the number of coordinates, within these bounds."""
 FAR = 10.0
 """Standard deviations at which a coordinate is cut off: one wild value must not drown the rest of its row."""
