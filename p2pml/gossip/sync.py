@@ -15,7 +15,7 @@ from . import limits
 from .context import ROOM, Context
 from .effects import AnswerStream, EntryChanged, OpenStream
 from .messages import Claim, Delta, Digest, Head, Line, Message, More, Wants
-from .records import Address, Record
+from .records import Address, Record, Status
 
 LINE_LEAST = 1 + 18 + 4
 """Bytes of an encoded digest line, at least."""
@@ -84,7 +84,9 @@ class Sync:
         self._differing.clear()
         if differing:
             self._last = context.now
-            context.send_to(context.rng.choice(differing), self.digest(ROOM))
+            chosen = context.rng.choice(differing)
+            told = len(context.wire.encode(Claim(chosen))) if chosen.status is Status.SUSPECT else 0
+            context.send_to(chosen, self.digest(ROOM - told))
 
     def greet(self, address: Address, *messages: Message) -> None:
         """Introduce this node to whoever lives at an address, and ask what it knows."""
