@@ -27,6 +27,7 @@ COMMANDS = {
     "fit": "Have every peer retrain",
     "split": "Cut FILE into N parts to try things with",
     "demo": "See it work: real peers on this machine",
+    "simulate": "Break a cluster of peers in virtual time, and see what holds",
     "doctor": "Find what stops two machines from meeting",
     "completion": "Print what makes SHELL complete commands and options",
 }

@@ -1,0 +1,111 @@
+"""Laws of `p2pml simulate`: what is printed, what is stored, and which code it ends with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from fakes import Shell
+from plants import hasty_verdict
+
+from p2pml.simulations.operations import Operation
+from p2pml.simulations.plans import Plan
+from p2pml.simulations.scenarios import SCENARIOS
+
+QUICK = ("--peers", "3", "--minutes", "0.15")
+
+
+@pytest.fixture
+def shell(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Shell:
+    monkeypatch.chdir(tmp_path)
+    return Shell(capsys)
+
+
+def test_all_scenarios_are_listed(shell: Shell) -> None:
+    """Each with a sentence."""
+    lines = shell("simulate", "list").out.splitlines()[1:]
+    assert [line.split()[0] for line in lines] == list(SCENARIOS)
+    assert all(line.endswith(".") for line in lines)
+
+
+def test_a_seed_that_holds_is_shown(shell: Shell) -> None:
+    """As a table of properties and measures, and with its trace."""
+    done = shell("simulate", "churn", *QUICK)
+    assert done.code == 0
+    assert "nobody declares itself dead" in done.out
+    assert "recovered_after" in done.out
+    assert done.out.splitlines()[-1].startswith("trace ")
+
+
+def test_each_seed_is_one_line_of_json(shell: Shell) -> None:
+    """With exactly these fields, and the same ones when it is run again."""
+    first = shell("simulate", "flap", *QUICK, "--seeds", "3..5", "--json")
+    lines = [json.loads(line) for line in first.out.splitlines()]
+    assert [line["seed"] for line in lines] == [3, 4, 5]
+    for line in lines:
+        assert list(line) == ["scenario", "seed", "trace", "held", "properties", "measures"]
+        assert line["scenario"] == "flap"
+        assert line["held"] is True
+        assert all(line["properties"].values())
+    alone = json.loads(shell("simulate", "flap", *QUICK, "--seed", "4", "--json").out)
+    assert alone["trace"] == lines[1]["trace"]
+
+
+def test_several_seeds_are_summed_up(shell: Shell) -> None:
+    """How many held each property, and the mean, least and most of each measure."""
+    done = shell("simulate", "swarm", *QUICK, "--seeds", "1..3")
+    assert done.code == 0
+    assert "least" in done.out
+
+
+def test_a_failure_is_replayed_and_shrunk(shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The schedule of a file fails as it did; the least of it is stored beside it, and fails too."""
+    operations = (Operation(8.0, "crash", (1,)), Operation(9.0, "fit", (2,)), Operation(9.5, "restart", (2,)))
+    path = tmp_path / "failure.json"
+    path.write_text(json.dumps(Plan("test", 1, 4, 20.0, operations, (0, 2, 3)).to_data()))
+    assert shell("simulate", "replay", "failure.json").code == 0
+    hasty_verdict(monkeypatch)
+    replayed = shell("simulate", "replay", "failure.json", "--json")
+    assert replayed.code == 3
+    assert json.loads(replayed.out)["held"] is False
+    assert "no death before its suspicion's deadline" in replayed.err
+    shrunk = shell("simulate", "shrink", "failure.json")
+    assert shrunk.code == 3
+    assert "3 operations were shrunk to 1" in shrunk.err
+    assert "p2pml simulate replay failure.least.json" in shrunk.err
+    assert shell("simulate", "replay", "failure.least.json").code == 3
+
+
+def test_a_failing_sweep_stores_its_first_failure(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And names the seeds, the property, and the command that shows it again."""
+    from p2pml.simulations import sweeps
+
+    # In this process, where the bug is planted.
+    monkeypatch.setattr(sweeps, "sweep", lambda run, plans, jobs: ((plan, run(plan)) for plan in plans))
+    hasty_verdict(monkeypatch)
+    done = shell("simulate", "crash-restart", "--peers", "4", "--minutes", "0.6", "--seeds", "0..13")
+    assert done.code == 3
+    assert "more of 14 seeds failed" in done.err
+    assert done.err.splitlines()[-1].startswith("p2pml: See it again with: p2pml simulate replay crash-restart-")
+    stored = done.err.split()[-1]
+    assert shell("simulate", "replay", stored).code == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["explosion"], "there is no scenario 'explosion': choose one of churn"),
+        (["replay"], "say which file: p2pml simulate replay FILE"),
+        (["churn", "more"], "one word too many"),
+        (["churn", "--seeds", "5..1"], "is not A..B"),
+        (["churn", "--seeds", "x"], "is not A..B"),
+        (["churn", "--minutes", "0"], "--minutes"),
+        (["replay", "nothing.json"], "nothing.json"),
+    ],
+)
+def test_bad_usage_is_a_sentence(shell: Shell, words: list[str], sentence: str) -> None:
+    """With code 2."""
+    done = shell("simulate", *words)
+    assert done.code == 2
+    assert sentence in done.err
