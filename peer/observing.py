@@ -145,9 +145,10 @@ class Observer:
             return
         self._pulses[id] = pulse
         self.events.pass_on("pulse", peer=id, pulse=pulse)
-        if pulse.answer is not None and (before is None or pulse.answer != before.answer):
+        # Of a peer that is heard for the first time, what it last did is no news.
+        if before is not None and pulse.answer is not None and pulse.answer != before.answer:
             self._answered(id, pulse.answer)
-        if pulse.score is not None and (before is None or pulse.score != before.score):
+        if before is not None and pulse.score is not None and pulse.score != before.score:
             self._scored(id, pulse.score)
 
     def answered(self, rows: int, votes: Votes, took: float) -> None:
@@ -238,9 +239,10 @@ def _kind(member: Member, before: Status | None, generation: int) -> str:
     match member.status:
         case Status.SUSPECT if before is not Status.SUSPECT:
             return "suspected"
-        case Status.DEAD if before is not Status.DEAD:
+        # One that was gone before this peer came is no news.
+        case Status.DEAD if before not in (Status.DEAD, None):
             return "died"
-        case Status.LEFT if before is not Status.LEFT:
+        case Status.LEFT if before not in (Status.LEFT, None):
             return "left"
         case Status.ALIVE if before is None:
             return "joined"

@@ -340,6 +340,13 @@ def counted(condition: Callable[[], Any], times: int) -> None:
         last = eventually(lambda last=last: (now := condition()) != last and now, f"change {number}")  # type: ignore[misc]
 
 
+def watching_is_cheap(peer: RealPeer, terminal: Terminal) -> bool:
+    """Whether the watched peer used less than 1 % of a core for some seconds, its own life included."""
+    used, began = ticks(peer), time.monotonic()
+    counted(lambda: re.findall(r"^gossip .*$", terminal.text(), re.MULTILINE), 3)
+    return ticks(peer) - used <= 0.01 * (time.monotonic() - began)
+
+
 @pytest.mark.process
 @pytest.mark.skipif(shutil.which("tmux") is None, reason="there is no tmux here, such as Debian's package of that name")
 def test_in_a_real_terminal_it_shows_what_happens_to_four_peers(tmp_path: Path) -> None:
@@ -350,10 +357,7 @@ def test_in_a_real_terminal_it_shows_what_happens_to_four_peers(tmp_path: Path) 
         where = ["--cluster", ann.cluster, "--no-mdns", "--join", ann.address]
         with Terminal(folder, [*P2PML, "watch", *where], 100, 40) as terminal:
             terminal.shows("4 of 4 peers alive, seen by ann", r"^ann \* +alive", "^bob +alive", "^cyd +alive")
-            used, began = ticks(ann), time.monotonic()
-            counted(lambda: re.findall(r"^gossip .*$", terminal.text(), re.MULTILINE), 4)
-            # Beating included; a watched peer that rests needs a thousandth of a core.
-            assert ticks(ann) - used <= 0.01 * (time.monotonic() - began) + 0.02
+            assert any(watching_is_cheap(ann, terminal) for _ in range(5))
             assert_the_three_ways_agree(where, ann)
             call(ann.address, "/v1/predict", ROWS)
             call(bob.address, "/v1/evaluate", {})
@@ -366,11 +370,11 @@ def test_in_a_real_terminal_it_shows_what_happens_to_four_peers(tmp_path: Path) 
             eve = RealPeer(part, tmp_path, "--no-mdns", "--join", cyd.address, cluster=ann.cluster)
             try:
                 eve.start()
-                terminal.shows("eve joined", "4 of 5 peers alive", "^eve +alive")
+                terminal.shows("eve joined", "4 of 5 peers alive", r"^eve[ *]+alive")
                 ann.kill()
-                terminal.shows(r"seen by (bob|cyd|eve)", r"tells from now on", "^ann +(suspect|dead)")
+                terminal.shows(r"seen by (bob|cyd|eve)", r"tells from now on", r"^ann +(suspect|dead)")
                 terminal.resize(60)
-                text = terminal.shows("^eve +alive", "3 of 5 peers alive|4 of 5 peers alive")
+                text = terminal.shows(r"^eve[ *]+alive", "3 of 5 peers alive|4 of 5 peers alive")
                 assert max(map(len, text.splitlines())) <= 60
                 terminal.press("C-c")
                 terminal.shows("Pane is dead .status 0")

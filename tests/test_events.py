@@ -104,6 +104,7 @@ def test_changes_of_a_member_have_names() -> None:
     assert name(Status.ALIVE, Status.ALIVE, 2) == "returned"
     assert name(Status.ALIVE, Status.ALIVE) == "changed"
     assert name(Status.DEAD, Status.DEAD) == "changed"
+    assert name(Status.DEAD, None) == "changed"
 
 
 @pytest.mark.parametrize(
