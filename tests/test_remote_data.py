@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from p2pml.ensemble.calibration import Calibration
 from p2pml.ensemble.combine import combine
 from p2pml.ensemble.encoder import Encoder
-from p2pml.ensemble.metrics import ClassificationStatistics, RegressionStatistics
 from p2pml.ensemble.knowledge import Knowledge
+from p2pml.ensemble.metrics import ClassificationStatistics, RegressionStatistics
 from p2pml.ensemble.moments import Moments
 from p2pml.ensemble.schema import Schema, infer
 from p2pml.ensemble.vote import Vote
