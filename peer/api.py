@@ -36,6 +36,7 @@ from .openapi import DOCUMENT
 from .presenting import predicted
 from .problems import Busy, Handler, problem, problems
 from .pump import STREAM_PATH
+from .rare import LONG, buggify
 from .wire import MISDIRECTED, TO
 
 if TYPE_CHECKING:
@@ -195,6 +196,8 @@ class Api:
     async def vote(self, request: web.Request) -> web.Response:
         async with self._turn():
             asked = await _read(request, VoteRequest, PEER_BODY)
+            if buggify("api.vote-late"):
+                await asyncio.sleep(LONG)
             ballot = await self._peer.voting.vote(asked.columns, asked.first_row, asked.space)
             return encode(ballot.to_data(), request)
 

@@ -14,7 +14,6 @@ from p2pml.ensemble.values import Columns, Floats, Sheet
 from p2pml.ensemble.vote import Vote
 from p2pml.errors import BadInput, RemoteError
 
-from .rare import LONG, buggify
 from .training import Trained
 
 THREADS = 2
@@ -86,8 +85,6 @@ class Voting:
             raise BadInput(f"the rows have no column {lacking[0]!r}, which this peer's model was trained on")
         if len({len(cells) for cells in columns.values()}) != 1:
             raise BadInput("the columns are not all of one length")
-        if buggify("voting.late"):
-            await asyncio.sleep(LONG)
         ground = self.ground if self.ground is not None and self.ground.space.digest == space else None
         vote, density = await asyncio.get_running_loop().run_in_executor(
             self._threads, _cast, trained, ground, columns, first_row

@@ -117,11 +117,7 @@ class Kernel:
         """How packets fare from one machine to another: as the first rule that matches says, else as always."""
         if source[0] == target[0]:
             return LOOPBACK
-        one, other = (source[0], self._port), (target[0], self._port)
-        for rule in self.network.rules:
-            if rule.matches(one, other):
-                return rule.conditions
-        return self.network.conditions
+        return self.network.on_link((source[0], self._port), (target[0], self._port))
 
     # Connections.
 

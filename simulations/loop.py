@@ -166,16 +166,23 @@ class VirtualLoop(base_events.BaseEventLoop):
         self._rounds += 1
         if self._rounds > INSTANT:
             raise Spinning(f"no time has passed since {self._now:.6f} s, yet something is always ready")
+        if len(ready) == 1:
+            self._step(ready.popleft())
+            return
         batch = list(ready)
         ready.clear()
-        for handle in batch if len(batch) == 1 else self._interleave(batch):
-            if handle.cancelled():
-                continue
-            process = handle._context.get(PROCESS)  # type: ignore[attr-defined]
-            if process is not None and process.stopped:
-                process.held.append(handle)
-            else:
-                handle._run()
+        for handle in self._interleave(batch):
+            self._step(handle)
+
+    def _step(self, handle: asyncio.Handle) -> None:
+        """Run a callback, or keep it for when its process goes on."""
+        if handle.cancelled():
+            return
+        process = handle._context.get(PROCESS)  # type: ignore[attr-defined]
+        if process is not None and process.stopped:
+            process.held.append(handle)
+        else:
+            handle._run()
 
     def _jump(self) -> None:
         """Go to the time of the first timer that was not cancelled."""

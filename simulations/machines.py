@@ -69,7 +69,7 @@ class Machine:
         """Why the last run ended by itself; None where it did not."""
         self.leaving = False
         self.since = 0.0
-        """When the process was last started, ended, stopped or let go on, in s."""
+        """When the process was last started, ended, stopped, let go on, or made slower or faster, in s."""
         self.lives: list[asyncio.Task[None]] = []
         self._disk: Disk | None = None
         disk = Disk(self.folder)
@@ -114,13 +114,13 @@ class Machine:
 
     def pause(self) -> None:
         """Let the process stand still."""
-        if self.process is not None:
+        if self.up and self.process is not None:
             self.since = self._loop.time()
             self._loop.stop_process(self.process)
 
     def resume(self, process: Process | None) -> None:
         """Let it go on, if it is still this one."""
-        if process is not None and process is self.process:
+        if process is not None and process is self.process and process.stopped:
             self.since = self._loop.time()
             self._loop.continue_process(process)
 

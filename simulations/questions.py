@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +21,12 @@ from .parts import NAMES, questions, truth
 if TYPE_CHECKING:
     from .daemons import Run
 
+DEADLINE = 2.0
+"""Seconds that each answer may take."""
+ABLE = 50.0
+"""How many times slower than usual a machine may be and still be held to deadlines: each answer takes some threads."""
+LATE = "answers come by their deadline"
+UNTRUE = "the count of votes is true"
 ROWS = 8
 """Rows of each question; always the same ones, so that each model's vote is computed once."""
 SLACK = 0.25
@@ -41,7 +47,9 @@ class Question:
     cast: int = 0
     possible: int = 0
     score: float = 0.0
-    words: str = ""
+    missing: dict[str, str] = field(default_factory=dict)
+    """Who did not vote, by name, and why."""
+    error: str = ""
 
 
 Views = dict[str, str | None]
@@ -51,10 +59,10 @@ Views = dict[str, str | None]
 class Client:
     """Whoever asks the peers: it sits beside each of them, so that no fault of the network is between."""
 
-    def __init__(self, run: Run, seed: int) -> None:
-        """Have asked nothing yet."""
-        self._run = run
-        self._rows = questions(ROWS, seed)
+    def __init__(self, run: Run, every: float) -> None:
+        """Have asked nothing yet; a question is asked every so many seconds."""
+        self._run, self._every = run, every
+        self._rows = questions(ROWS, run.plan.seed)
         self._columns = {name: [row[place] for row in self._rows] for place, name in enumerate(NAMES)}
         self._truth = [truth(row) for row in self._rows]
         self._clients: dict[int, PeerClient] = {}
@@ -66,40 +74,41 @@ class Client:
     async def ask_all_along(self) -> None:
         """Ask a ready peer every so often, whether or not the last answer has come."""
         while True:
-            await asyncio.sleep(self._run.plan.every)
+            await asyncio.sleep(self._every)
             if ready := [machine for machine in self._run.machines if machine.ready]:
                 self._begin(self._ask_and_keep(self._run.rng.choice(ready)))
 
     def fit(self, machine: Machine) -> None:
-        """Have a peer tell all to train anew."""
-        self._begin(self._fit(machine))
+        """Have a peer tell all to train anew, if it is ready."""
+        if machine.ready:
+            self._begin(self._fit(machine))
 
     async def ask(self, machine: Machine) -> Question:
         """Ask one peer, and hold its answer to the truth."""
-        loop, plan = self._run.loop, self._run.plan
+        loop, kernel = self._run.loop, self._run.kernel
         process, before = machine.process, self._view(machine)
         question = Question(loop.time(), possible=sum(one.ready for one in self._run.machines))
+        answer: Predicted | None = None
         try:
             client = await self._client(machine)
-            answer = await client.predict(NAMES, self._rows, combine="mean", deadline=plan.deadline, proba=True)
+            answer = await client.predict(NAMES, self._rows, combine="mean", deadline=DEADLINE, proba=True)
         except P2pmlError as error:
-            question.words = str(error)
-        else:
-            question.answered = True
-            question.cast = answer["votes"]["cast"]
-            question.words = "; ".join(f"{one['name']}: {one['reason']}" for one in answer["votes"]["missing"])
-            hits = [said == known for said, known in zip(answer["predictions"], self._truth, strict=True)]
-            question.score = sum(hits) / len(hits)
+            question.error = str(error)
         question.took = loop.time() - question.at
         question.counts = machine.process is process and machine.up and machine.since <= question.at
-        self._run.kernel.note(f"answer {machine.name} {question}")
-        if question.counts:
-            if not question.answered or question.took > plan.deadline + SLACK:
-                self._run.breach(
-                    "answers come by their deadline", f"{machine.name} after {question.took:.3f} s: {question}"
-                )
-            elif why := self._untrue(answer, before, self._view(machine)):
-                self._run.breach("the count of votes is true", f"{machine.name}: {why}")
+        question.counts &= process is not None and process.slowness <= ABLE
+        if answer is not None:
+            question.answered, question.cast = True, answer["votes"]["cast"]
+            question.missing = {one["name"]: one["reason"] for one in answer["votes"]["missing"]}
+            hits = [said == known for said, known in zip(answer["predictions"], self._truth, strict=True)]
+            question.score = sum(hits) / len(hits)
+        kernel.note(f"answer {machine.name} {question}")
+        if not question.counts:
+            return question
+        if answer is None or question.took > DEADLINE + SLACK:
+            self._run.breach(LATE, f"{machine.name} after {question.took:.3f} s: {question.error or question.missing}")
+        elif why := self._untrue(answer, before, self._view(machine)):
+            self._run.breach(UNTRUE, f"{machine.name}: {why}")
         return question
 
     async def close(self) -> None:
@@ -116,7 +125,7 @@ class Client:
         """Sum up over the run; `availability` is the share of what counts that was answered in time."""
         counted = [question for question in self._asked if question.counts]
         answered = [question for question in counted if question.answered]
-        in_time = [q for q in answered if q.took <= self._run.plan.deadline + SLACK]
+        in_time = [q for q in answered if q.took <= DEADLINE + SLACK]
         return {
             "asked": float(len(counted)),
             "availability": len(in_time) / max(1, len(counted)),

@@ -83,7 +83,7 @@ class DatagramTransport(asyncio.DatagramTransport):
         """Receive for the process that makes it."""
         super().__init__({"sockname": sock.getsockname()})
         self._kernel, self._local, self._protocol = sock.kernel, sock.getsockname(), protocol
-        self._context = copy_context()
+        self._context, self._process = copy_context(), PROCESS.get()
         self._waiting: deque[tuple[Address, bytes]] = deque()
         self._bytes = 0
         self._closing = False
@@ -104,9 +104,13 @@ class DatagramTransport(asyncio.DatagramTransport):
 
     def datagram(self, source: Address, data: bytes) -> None:
         """Keep a datagram until the process reads it."""
-        if self._local[0] in self._kernel.off or self._bytes + len(data) > DATAGRAM_BUFFER:
+        if self._closing or self._local[0] in self._kernel.off or self._bytes + len(data) > DATAGRAM_BUFFER:
             return
         self._kernel.record("datagram", source, self._local, data)
+        if not self._waiting and (self._process is None or not self._process.stopped):
+            # A process that waits for its sockets reads at once.
+            self._context.run(self._protocol.datagram_received, data, source)
+            return
         self._waiting.append((source, data))
         self._bytes += len(data)
         if len(self._waiting) == 1:
