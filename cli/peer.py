@@ -20,6 +20,7 @@ def peer() -> None:
         "p2pml peer start --data houses.csv --target price",
         "p2pml peer start --data houses.parquet --model random-forest --name oslo --cluster houses",
         "P2PML_JOIN=10.0.0.5:7733,10.0.0.6:7733 p2pml peer start --data houses.csv --no-mdns",
+        "p2pml peer start --data houses.csv --profile wan --join oslo.example.org:7733",
     )
 )
 @option("--data", required=True, type=click.Path(path_type=Path), help="This peer's rows: CSV, .gz or Parquet.")
@@ -49,6 +50,14 @@ def peer() -> None:
 )
 @option("--join", type=ADDRESS, multiple=True, help="Where a peer may live, if mDNS does not reach it.")
 @option("--no-mdns", is_flag=True, help="Neither announce nor look by mDNS.")
+@option(
+    "--profile",
+    type=click.Choice(["local", "lan", "wan"]),
+    default="lan",
+    show_default=True,
+    help="Pace at which the peers watch one another, the same for all of a cluster: on one machine, at one site, or "
+    "over sites far apart.",
+)
 @option(
     "--state",
     metavar="DIR",

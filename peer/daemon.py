@@ -65,6 +65,11 @@ from .voting import Voting
 from .wire import PeerWire
 from .workshop import WorkerProcess, Workshop
 
+PROFILES = {
+    name: replace(profile(), critical=frozenset({FIT}))
+    for name, profile in (("local", Settings.local), ("lan", Settings.lan), ("wan", Settings.wan))
+}
+"""How the protocol is set, by `--profile`: a wish that all retrain goes before everything else."""
 FAREWELL = 0.3
 """Seconds that a leaving peer stays to let its farewell go out: a few packets on any network."""
 LAST_ANSWERS = 5.0
@@ -149,7 +154,7 @@ class Peer:
             generation=next_generation(self.store),
             nonce=self._chance.getrandbits(63),
         )
-        node = self.node = Node(me, Settings.lan(), random.Random(self._chance.getrandbits(64)))  # noqa: S311 (no secret)
+        node = self.node = Node(me, PROFILES[self.options.profile], random.Random(self._chance.getrandbits(64)))  # noqa: S311 (no secret)
         self.metrics = Metrics(self)
         wire = self.wire = PeerWire(self._session, self.metrics.heard)
         self.pump = Pump(node, self._session, self._on_change)

@@ -24,6 +24,8 @@ class PeerOptions:
     """None is the port of the last start, else the first free one from 7733 up; 0 is any free port."""
     join: tuple[tuple[str, int], ...] = ()
     mdns: bool = True
+    profile: str = "lan"
+    """Pace of the protocol: local (one machine), lan (one site) or wan (sites far apart); one for all peers."""
     state: Path | None = None
     """None is a folder of this cluster, name and data file under the user's state directory."""
     holdout: float = 0.2

@@ -33,15 +33,16 @@ def test_a_data_file_is_all_that_a_peer_needs(shell: Shell, started: list[PeerOp
 def test_every_option_reaches_the_peer(shell: Shell, started: list[PeerOptions]) -> None:
     """As it was given."""
     line = (
-        "peer start --data x.parquet --target y --task regression --model knn --cluster c --name n --host 127.0.0.1 "
-        "--port 0 --join a:1 --join 10.0.0.1:2 --no-mdns --state s --holdout 0.5 --seed 9 --log-format json"
+        "peer start --data x.parquet --target y --task regression --model knn --cluster c --name n --profile wan "
+        "--host 127.0.0.1 --port 0 --join a:1 --join 10.0.0.1:2 --no-mdns --state s --holdout 0.5 --seed 9 "
+        "--log-format json"
     )
     shell(*line.split())
     assert started == [
         PeerOptions(
             data=Path("x.parquet"), target="y", task="regression", model="knn", cluster="c", name="n",
-            host="127.0.0.1", port=0, join=(("a", 1), ("10.0.0.1", 2)), mdns=False, state=Path("s"), holdout=0.5,
-            seed=9, log_format="json",
+            host="127.0.0.1", port=0, join=(("a", 1), ("10.0.0.1", 2)), mdns=False, profile="wan", state=Path("s"),
+            holdout=0.5, seed=9, log_format="json",
         )
     ]  # fmt: skip
 
@@ -56,7 +57,10 @@ def test_every_option_can_come_from_the_environment(
     assert started == [PeerOptions(data=Path("x.csv"), holdout=0.1, mdns=False, join=(("a", 1), ("b", 2)), port=1)]
 
 
-@pytest.mark.parametrize("flags", ["--holdout 1", "--port 70000", "--seed -1", "--task other", "--log-format xml"])
+@pytest.mark.parametrize(
+    "flags",
+    ["--holdout 1", "--port 70000", "--seed -1", "--task other", "--log-format xml", "--profile fast"],
+)
 def test_values_out_of_range_are_bad_usage(shell: Shell, started: list[PeerOptions], flags: str) -> None:
     """Nothing is started."""
     done = shell("peer", "start", "--data", "x.csv", *flags.split())

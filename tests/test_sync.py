@@ -145,6 +145,19 @@ def test_never_seen_members_come_first_and_then_the_deepest() -> None:
     assert order == [C.id, B.id, A.id]
 
 
+def test_owners_who_wrote_a_critical_key_come_first() -> None:
+    """Where not everything fits, what must not wait goes before members never seen and before the deepest."""
+    one = jar(A, B, C, settings=replace(Settings.lan(), critical=frozenset({"fit"})))
+    one.hear(A, delta(A, 0, 3, one=bytes(200), two=bytes(200), three=bytes(200)))
+    one.hear(B, delta(B, 0, 2, fit=b"now", late=bytes(200)))
+    one.hush()
+    one.hear(C, Digest(True, 2, (line(ME), line(A), line(B), line(C))))
+    assert [said.owner for said in one.said(Delta)] == [B.id, A.id]
+    one.clear()
+    one.hear(C, Digest(True, 2, (line(ME), line(A), line(B, version=1), line(C))))
+    assert [said.owner for said in one.said(Delta)] == [A.id, B.id]
+
+
 def test_a_digest_of_many_members_is_a_random_part_that_fits() -> None:
     """Different members are listed each time, and the digest says that it is not complete."""
     one = jar(*MANY)

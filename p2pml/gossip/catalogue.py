@@ -9,7 +9,7 @@ collected one is sent everything anew, as a delta since 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -79,6 +79,11 @@ class Catalogue:
         """Hash how far this run of the owner is known; 0 where nothing is."""
         version = self.known(owner, epoch)[1]
         return mark(owner, *epoch, version) if version else 0
+
+    def wrote(self, owner: str, keys: Iterable[str], after: int) -> bool:
+        """Whether one of these keys was written after a version of what is known of the owner."""
+        shelf = self._shelves.get(owner)
+        return shelf is not None and any(key in shelf.writes and shelf.writes[key].version > after for key in keys)
 
     # The owner's side.
 

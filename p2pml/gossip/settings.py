@@ -42,6 +42,9 @@ class Settings:
     tombstone_after: float = DAY
     """How long a deleted catalogue entry is remembered as such, for members that were cut off meanwhile."""
 
+    critical: frozenset[str] = frozenset()
+    """Catalogue keys that must not wait: where not everything fits, owners who wrote one of them come first."""
+
     @classmethod
     def local(cls) -> Settings:
         """One machine."""

@@ -1,9 +1,9 @@
 """Comparing tables: digests say what is known, and what the other lacks comes back (Scuttlebutt §3).
 
 A digest lists members with the strongest claim and the catalogue version known of each. Whoever gets it sends
-claims and deltas for the lines in which it knows more, those never seen first and then the deepest, and asks
-for the lines in which it knows less. Datagrams carry as much as fits; where that is not all, the other is
-told to come by stream, which has room for everything. Nothing of the dead is in a digest.
+claims and deltas for the lines in which it knows more, those with a critical key first, then those never seen,
+then the deepest, and asks for the lines in which it knows less. Datagrams carry as much as fits; where that is not
+all, the other is told to come by stream, which has room for everything. Nothing of the dead is in a digest.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class Sync:
                 yield ours
 
     def _gaps(self, lines: Iterable[Line]) -> list[Gap]:
-        """Find the lines in which they know less: never seen first, then the deepest."""
+        """Find the lines in which they know less: a critical key first, then never seen, then the deepest."""
         gaps = []
         for theirs in lines:
             record = self._context.members.get(theirs.id)
@@ -164,8 +164,14 @@ class Sync:
             older = (theirs.generation, theirs.strength) < (ours.generation, ours.strength)
             if older or (theirs.generation == ours.generation and depth > 0):
                 gaps.append(Gap(theirs, record, depth))
-        gaps.sort(key=lambda gap: (gap.line.generation > 0, -gap.depth))
+        gaps.sort(key=lambda gap: (not self._is_critical(gap), gap.line.generation > 0, -gap.depth))
         return gaps
+
+    def _is_critical(self, gap: Gap) -> bool:
+        """Whether a key that must not wait is among what they lack."""
+        keys = self._context.settings.critical
+        known = gap.line.version if gap.line.generation == gap.record.generation else 0
+        return gap.depth > 0 and self._context.catalogue.wrote(gap.record.id, keys, known)
 
     def _pack(self, gaps: list[Gap], room: int, *, more: bool = False) -> list[bytes]:
         """Write claims and deltas for as many gaps as fit, and say so if there are more."""
