@@ -54,8 +54,8 @@ CELLS = {"a": ["1", "2"], "b": ["x,\ny", ""]}
         b"\n\n" + CSV.replace(b"2,", b"\n2,") + b"\n\n",
         CSV.rstrip(),
         b' a , b \n1,"x,\ny"\n2,\n',
-        gzip.compress(CSV),
-        gzip.compress(CSV[:9]) + gzip.compress(CSV[9:]),
+        gzip.compress(CSV, mtime=0),
+        gzip.compress(CSV[:9], mtime=0) + gzip.compress(CSV[9:], mtime=0),
     ],
 )
 def test_a_table_is_read_however_it_is_written(write: Write, content: bytes) -> None:
@@ -95,10 +95,10 @@ def test_one_column_needs_no_delimiter(write: Write) -> None:
         (b"a,b\n1,2\n3," + b"x" * (MAX_CELL + 1), f"line 3 is not CSV (field larger than field limit ({MAX_CELL}))"),
         (b'a,b\n1,"2"x\n', "line 2 is not CSV (',' expected after '\"'): mend it"),
         (b"a,b\n" + b"x" * MAX_LINE, f"line 2 is longer than {MAX_LINE} bytes"),
-        (gzip.compress(CSV)[:-9], "is a gzip file that is cut off or damaged"),
-        (gzip.compress(CSV)[:12] + b"\xff" * 9, "is a gzip file that is cut off or damaged"),
-        (gzip.compress(CSV) + b"more", "is a gzip file that is cut off or damaged"),
-        (gzip.compress(b"\x00" * 99), "is a binary file"),
+        (gzip.compress(CSV, mtime=0)[:-9], "is a gzip file that is cut off or damaged"),
+        (gzip.compress(CSV, mtime=0)[:12] + b"\xff" * 9, "is a gzip file that is cut off or damaged"),
+        (gzip.compress(CSV, mtime=0) + b"more", "is a gzip file that is cut off or damaged"),
+        (gzip.compress(b"\x00" * 99, mtime=0), "is a binary file"),
         (b"PAR1 and no more", "is a Parquet file that cannot be read: "),
         (packed({"a": [1, 2], " a": [1, 2]}), "columns 1 and 2 are both 'a'"),
         (packed({"a": [[1], [2]]}), "column 'a' holds list<element: int64>: give it single values"),
@@ -159,7 +159,7 @@ class Pipe(io.RawIOBase):
         return self._rest.readinto(memoryview(buffer)[:7])
 
 
-@pytest.mark.parametrize("content", [b"a,b\n1,x\n2,y\n", gzip.compress(b"a,b\n1,x\n2,y\n")])
+@pytest.mark.parametrize("content", [b"a,b\n1,x\n2,y\n", gzip.compress(b"a,b\n1,x\n2,y\n", mtime=0)])
 def test_a_stream_is_read_like_a_file(content: bytes) -> None:
     """A pipe, plain or buffered, and bytes in memory give the same table, and stay open."""
     for stream in (Pipe(content), Pipe.buffered(content), io.BytesIO(content)):
