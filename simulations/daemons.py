@@ -29,7 +29,7 @@ from p2pml.peer.rare import rare_turns
 from .faults import Faults
 from .kernel import NetworkedLoop
 from .loop import Process
-from .machines import Machine
+from .machines import Machine, warm_up
 from .network import Rule
 from .parts import write_part
 from .plans import Plan
@@ -65,6 +65,7 @@ def run(plan: Plan, every: float = 2.0, rare: float | None = None) -> Report:
 
     `rare` is the probability of rare turns; None draws it from the seed.
     """
+    warm_up()
     # In memory, where there is such a folder: a real disk's waits are no part of virtual time.
     memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 (the run's folder is made in it)
     with tempfile.TemporaryDirectory(prefix="p2pml-simulation-", dir=memory) as folder:

@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from p2pml.ensemble.summary import Epoch, FitCommand
 from p2pml.errors import P2pmlError
 from p2pml.gossip import Address
 from p2pml.peer.daemon import Peer
 from p2pml.peer.options import PeerOptions
 from p2pml.peer.store import Store
+from p2pml.peer.training import Trainer
 from p2pml.peer.worker import run as train
 
 from .cluster import PORT
 from .kernel import NetworkedLoop
 from .loop import PROCESS, Process
+from .parts import NAMES, questions, write_part
 
 TRAINING = 0.8
 """Virtual seconds that a training takes on a machine of usual speed: mostly the start of its process."""
@@ -38,6 +43,25 @@ class InlineWorkshop:
 
     async def close(self) -> None:
         """End nothing: a training that is cancelled never began."""
+
+
+@cache
+def warm_up() -> None:
+    """Import for real, once in a process, all that trainings and votes import late: clocks are virtual in a run."""
+
+    class AtOnce(InlineWorkshop):
+        async def run(self, job: dict[str, Any]) -> dict[str, Any]:
+            return train(job)
+
+    with TemporaryDirectory(prefix="p2pml-simulation-") as folder:
+        part = Path(folder) / "part.csv"
+        write_part(part, 0, 1, 40, 0)
+        for model in MODELS:
+            store = Disk(Path(folder) / model)
+            trainer = Trainer(store, PeerOptions(data=part, model=model), AtOnce())
+            trained = asyncio.run(trainer.train(FitCommand(Epoch())))
+            trained.model.vote({name: [row[place] for row in questions(1, 0)] for place, name in enumerate(NAMES)})
+            store.close()
 
 
 class Disk(Store):
