@@ -10,7 +10,6 @@ from p2pml.gossip import (
     Effect,
     Event,
     MemberChanged,
-    Node,
     Notify,
     OpenStream,
     SendDatagram,
@@ -65,7 +64,8 @@ class Invariants:
     _seen: dict[Run, dict[str, Record]] = field(default_factory=dict)
     _states: dict[Run, int] = field(default_factory=dict)
     _highest: dict[Run, int] = field(default_factory=dict)
-    _suspected: dict[tuple[Run, str], tuple[float, int]] = field(default_factory=dict)
+    _suspected: dict[Run, dict[str, tuple[float, int]]] = field(default_factory=dict)
+    """Since when each run suspects whom, and the fewest live members that it has known since."""
 
     def watch(self) -> Invariants:
         """Look on from now on."""
@@ -115,7 +115,8 @@ class Invariants:
 
     def _check_records(self, host: Host, run: Run) -> None:
         node = host.running
-        seen = self._seen.setdefault(run, {})
+        seen, suspected = self._seen.setdefault(run, {}), self._suspected.setdefault(run, {})
+        live = sum(record.live for record in node.records())
         for record in node.records():
             before = seen.get(record.id)
             if before is record:
@@ -127,11 +128,11 @@ class Invariants:
             highest = self._highest.get((record.id, *record.epoch), 0)
             raised = record.incarnation <= highest
             self._hold(raised, "only the owner raises its incarnation", host, record)
-            key = (run, record.id)
-            if record.status is not Status.SUSPECT:
-                continue
-            if before is None or before.rank != record.rank:
-                self._suspected[key] = (self.cluster.clock.now, _live(node))
+            if record.status is Status.SUSPECT and (before is None or before.rank != record.rank):
+                suspected[record.id] = (self.cluster.clock.now, live)
+        for peer, (since, fewest) in suspected.items():
+            if live < fewest:
+                suspected[peer] = (since, live)
 
     def _check_verdicts(self, host: Host, run: Run, event: Event, effects: list[Effect]) -> None:
         """Check deaths that this host declares itself: they come of a timer, or of a packet that ends a wait."""
@@ -142,13 +143,8 @@ class Invariants:
             if isinstance(effect, Notify) and isinstance(effect.change, MemberChanged):
                 member = effect.change.member
                 if member.status is Status.DEAD and isinstance(event, TimerFired):
-                    since, live = self._suspected[(run, member.id)]
-                    # A cluster that has grown meanwhile waits longer for later suspects, not for this one.
-                    live = min(live, _live(host.running) + 1)
-                    shortest = timeout(settings, live, limits.ACCUSERS_LIMIT)
+                    # A deadline is set by how many live then; a cluster that has grown since waits no longer.
+                    since, fewest = self._suspected[run][member.id]
+                    shortest = timeout(settings, fewest, limits.ACCUSERS_LIMIT)
                     waited = self.cluster.clock.now - since >= shortest - 1e-6
                     self._hold(waited, "no death before its suspicion's deadline", host, member)
-
-
-def _live(node: Node) -> int:
-    return sum(record.live for record in node.records())
