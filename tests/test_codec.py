@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 from p2pml.errors import BadInput, RemoteError
 from p2pml.gossip import Me, Status, codec, limits
-from p2pml.gossip.codec import PacketError
+from p2pml.gossip.codec import CODES, PacketError
 from p2pml.gossip.messages import (
     Ack,
     Claim,
@@ -298,3 +300,11 @@ def test_an_identity_that_others_would_drop_is_refused(field: str, value: Any, w
     changes: dict[str, Any] = {field: value}
     with pytest.raises(BadInput, match=words):
         replace(identity(0), **changes)
+
+
+def test_the_page_about_the_protocol_lists_every_message() -> None:
+    """Code by code and in the order of the codec, so that a second implementation can be written from it."""
+    page = (Path(__file__).parent.parent / "docs" / "protocol.md").read_text()
+    listed = dict(re.findall(r"^\| (\d+) \| ([a-z ]+) \|", page, re.MULTILINE))
+    names = {str(code): re.sub(r"\B([A-Z])", r" \1", kind.__name__).lower() for kind, code in CODES.items()}
+    assert listed == names
