@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 SHOWN = 10
 """Failing seeds of a sweep that are listed."""
 
-SHRINKABLE = 15_000.0
-"""Peers times seconds of a plan up to which a failure is shrunk at once: it takes up to 400 runs."""
+SHRINKABLE = {"core": 15_000.0, "daemon": 500.0}
+"""Peers times seconds of a plan up to which a failure is shrunk at once, by layer: it takes up to 400 runs."""
 
 
 @click.command(
@@ -30,6 +31,8 @@ SHRINKABLE = 15_000.0
         "p2pml simulate list",
         "p2pml simulate churn --peers 100 --minutes 10 --churn 20",
         "p2pml simulate swarm --seeds 1..500 --jobs 4",
+        "p2pml simulate crash-restart --layer daemon",
+        "p2pml simulate partition --layer daemon --peers 5",
         "p2pml simulate replay swarm-17.json",
         "p2pml simulate shrink swarm-17.json",
     )
@@ -55,6 +58,13 @@ SHRINKABLE = 15_000.0
 )
 @option("--seed", type=click.IntRange(0), default=1, show_default=True, metavar="S", help="What all is drawn from.")
 @option("--seeds", metavar="A..B", help="Run all these seeds in place of one.")
+@option(
+    "--layer",
+    type=click.Choice(["core", "daemon"]),
+    default="core",
+    show_default=True,
+    help="What runs: the protocol alone, or whole daemons that train, answer over HTTP and keep their state on disk.",
+)
 @option("--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="J", help="Processes that run seeds.")
 @option("--json", "as_json", is_flag=True, help="Print one line of JSON for each seed.")
 def simulate(
@@ -65,13 +75,15 @@ def simulate(
     churn: float,
     seed: int,
     seeds: str | None,
+    layer: str,
     jobs: int,
     as_json: bool,
 ) -> int:
     """Break a cluster of peers in virtual time, and see what holds.
 
     SCENARIO says what breaks; `list` shows all. The peers are the protocol that real ones run, on a network in
-    memory: the same seed always gives the same run, byte for byte. First things break, then a random core of the
+    memory, or with --layer daemon whole daemons, which are asked for predictions all the while: the same seed always
+    gives the same run, byte for byte. First things break, then a random core of the
     peers is healed while the rest stays broken, and the core has to come together again.
 
     A failure is shrunk to the least schedule that still fails and stored in a file, which `replay` runs again and
@@ -92,7 +104,8 @@ def simulate(
         rows = [[name, " ".join((scenario.__doc__ or "").split())] for name, scenario in SCENARIOS.items()]
         table(["scenario", "what happens"], rows)
         return 0
-    plans = [draw(what, one, peers, 60 * minutes, churn) for one in _seeds(seeds, seed)]
+    drawn = [draw(what, one, peers, 60 * minutes, churn) for one in _seeds(seeds, seed)]
+    plans = [replace(plan, layer=layer) for plan in drawn]
     return _sweep(plans, jobs, as_json)
 
 
@@ -107,7 +120,7 @@ def _seeds(seeds: str | None, seed: int) -> Sequence[int]:
 
 
 def _sweep(plans: Sequence[Plan], jobs: int, as_json: bool) -> int:
-    from p2pml.simulations.core import run
+    from p2pml.simulations.layers import run
     from p2pml.simulations.reports import EXIT_CODES
     from p2pml.simulations.sweeps import sweep
 
@@ -161,7 +174,7 @@ def _show(reports: Sequence[Report]) -> None:
 
 def _stored(what: str, path: Path, as_json: bool) -> int:
     """Run the schedule of a file again, or shrink it."""
-    from p2pml.simulations.core import run
+    from p2pml.simulations.layers import run
     from p2pml.simulations.reports import EXIT_CODES
     from p2pml.simulations.stored import load
 
@@ -184,14 +197,14 @@ def _stored(what: str, path: Path, as_json: bool) -> int:
 
 def _store(plan: Plan, report: Report, path: Path | None = None) -> None:
     """Shrink a failure if that takes no more than a few minutes, store it, and say how to see it again."""
-    from p2pml.simulations.core import run
+    from p2pml.simulations.layers import run
     from p2pml.simulations.reports import DETERMINISM
     from p2pml.simulations.shrinking import shrink
     from p2pml.simulations.stored import store
 
     assert report.breach is not None
     before = len(plan.operations)
-    if report.kind != DETERMINISM and (path is not None or plan.peers * plan.seconds <= SHRINKABLE):
+    if report.kind != DETERMINISM and (path is not None or plan.peers * plan.seconds <= SHRINKABLE[plan.layer]):
         with progress("shrinking the failure"):
             least = shrink(run, plan, report.breach)
             plan, report = least.plan, run(least.plan)

@@ -22,6 +22,8 @@ from .operations import Operation, in_order
 FORMAT = 1
 """The version of a stored plan. It changes where older plans would come to mean something else."""
 
+LAYERS = ("core", "daemon")
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -39,10 +41,12 @@ class Plan:
     """How many boot at the start; the others are down until an operation restarts them. `None` means all."""
     weather: Conditions = field(default_factory=Conditions)
     """How packets fare on links that nothing was done to."""
+    layer: str = "core"
+    """What runs: "core" is the protocol alone, "daemon" whole daemons."""
 
     def to_data(self) -> dict[str, Any]:
         """Write it as plain data."""
-        plain = {name: getattr(self, name) for name in ("scenario", "seed", "peers", "seconds", "first")}
+        plain = {name: getattr(self, name) for name in ("scenario", "seed", "peers", "seconds", "first", "layer")}
         return plain | {
             "format": FORMAT,
             "core": list(self.core),
@@ -65,9 +69,12 @@ class Plan:
                 tuple(int(host) for host in data["core"]),
                 None if data["first"] is None else int(data["first"]),
                 _weather(data["weather"]),
+                str(data.get("layer", "core")),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BadInput(f"this is no schedule of a simulation: {type(error).__name__}: {error}") from error
+        if plan.layer not in LAYERS:
+            raise BadInput(f"there is no layer {plan.layer!r}: choose one of {', '.join(LAYERS)}")
         named = {host for one in plan.operations for host in (*one.hosts, *one.others)} | set(plan.core)
         if not plan.core or not all(0 <= host < plan.peers for host in named):
             raise BadInput(f"this schedule names hosts that its {plan.peers} peers do not have, or heals none of them")

@@ -52,6 +52,19 @@ def test_each_seed_is_one_line_of_json(shell: Shell) -> None:
     assert alone["trace"] == lines[1]["trace"]
 
 
+def test_whole_daemons_run_the_same_scenarios(shell: Shell, tmp_path: Path) -> None:
+    """With their own properties and measures, and a stored plan knows its layer."""
+    done = shell("simulate", "flap", *QUICK, "--layer", "daemon", "--json")
+    line = json.loads(done.out)
+    assert done.code == 0
+    assert line["measures"]["availability"] == 1.0
+    assert line["properties"]["the count of votes is true"] is True
+    plan = Plan("test", 1, 3, 9.0, (), (0, 1, 2), layer="daemon")
+    (tmp_path / "daemons.json").write_text(json.dumps(plan.to_data()))
+    replayed = json.loads(shell("simulate", "replay", "daemons.json", "--json").out)
+    assert "availability" in replayed["measures"]
+
+
 def test_several_seeds_are_summed_up(shell: Shell) -> None:
     """How many held each property, and the mean, least and most of each measure."""
     done = shell("simulate", "swarm", *QUICK, "--seeds", "1..3")
