@@ -14,6 +14,11 @@ from .where import Contact, Where, where_options
 if TYPE_CHECKING:
     from p2pml.peer.answers import PeerRow, Peers
 
+MEANINGS = {
+    "suspect": "it does not answer; it is asked again for some seconds before it is taken for dead.",
+    "dead": "its vote is missing until it is started again or the network reaches it.",
+}
+"""What a status that needs looking at means, and what to do."""
 SCORES = ("r2", "accuracy")
 """Of a model's own scores, the one that people ask for first."""
 
@@ -34,6 +39,8 @@ def peers(where: Where, as_json: bool) -> None:
     for peer in rows:
         if reason := (peer.get("model") or {}).get("reason"):
             note(f"{plain(peer['name'])}: {plain(reason)}")
+        if meaning := MEANINGS.get(peer["status"]):
+            note(f"{plain(peer['name'])}: {meaning}")
     alive = sum(peer["status"] == "alive" for peer in rows)
     note(f"{alive} of {len(rows)} peers of cluster {plain(answer['cluster'])} are alive; * was asked.")
 

@@ -284,8 +284,7 @@ class Peer:
     def _on_change(self, change: Change) -> None:
         match change:
             case MemberChanged(member, before):
-                self.observer.member(member, before)
-                self._on_member(member, before)
+                self._on_member(member, before, self.observer.member(member, before))
             case EntryChanged(owner, key, value) if owner != self.id:
                 if key == FIT:
                     self.fitting.adopt(self.colleagues.highest_fit())
@@ -307,24 +306,17 @@ class Peer:
                     )
                 )
 
-    def _on_member(self, member: Member, before: Status | None) -> None:
-        if member.id == self.id or member.status is before:
+    def _on_member(self, member: Member, before: Status | None, meaning: str | None) -> None:
+        if meaning is not None:
+            said = {"name": member.name, "id": member.id[:8], "address": _shown(member.address)}
+            (log.warning if member.status is Status.DEAD else log.info)(meaning, **said)
+        if member.status is before:
             return
         self.knowing.nudge()
-        said = {"name": member.name, "id": member.id[:8], "address": _shown(member.address)}
         if member.status is Status.ALIVE and before is None:
-            log.info("a peer joined", **said)
             twins = [m for m in self.node.members() if m.name == member.name and m.id != member.id]
             if twins:
-                log.warning("two peers have one name; give one another with --name", **said)
-        elif member.status is Status.ALIVE:
-            log.info("a peer is back", **said)
-        elif member.status is Status.SUSPECT:
-            log.info("a peer does not answer the protocol; it is suspected", **said)
-        elif member.status is Status.DEAD:
-            log.warning("a peer is dead; its vote is missing until it is started again", **said)
-        else:
-            log.info("a peer left", **said)
+                log.warning("two peers have one name; give one another with --name", name=member.name, id=member.id[:8])
 
     async def _look_at(self, owner: str) -> None:
         """Learn the schema behind a new summary, and say so where it does not fit."""

@@ -33,6 +33,16 @@ ANSWERS_APART = 0.25
 """Seconds between two events of own answers; those between are counted in the next one."""
 MAIN_METRICS = ("r2", "accuracy")
 """The score that people ask for first, of regression and of classification."""
+MEANINGS = {
+    "joined": "a peer joined",
+    "suspected": "a peer does not answer; it is asked again for some seconds before it is taken for dead",
+    "refuted": "a false alarm: the suspected peer answers; nothing has to be done",
+    "died": "a peer is dead; its vote is missing until it is started again or the network reaches it",
+    "healed": "a peer that was taken for dead was only out of reach; it votes again, and nothing has to be done",
+    "returned": "a peer was started again",
+    "left": "a peer left; its vote is missing until it is started again",
+}
+"""What happened to a member, and what to do about it."""
 
 log = structlog.get_logger()
 
@@ -96,11 +106,15 @@ class Observer:
         """What changes all the time."""
         return {"at": round(time.time(), 3), "kind": "gossip", **self._gossip()}
 
-    def member(self, member: Member, before: Status | None) -> None:
-        """Another member's status, address, name or generation changed."""
+    def member(self, member: Member, before: Status | None) -> str | None:
+        """Another member's status, address, name or generation changed; say what that means, if it means anything."""
         generation = self._generations.get(member.id, member.generation)
         self._generations[member.id] = member.generation
-        self._tell(_kind(member, before, generation), Colleague(member, self._colleagues.summary(member.id)))
+        kind = _kind(member, before, generation)
+        meaning = MEANINGS.get(kind)
+        says = {} if meaning is None else {"says": meaning}
+        self._tell(kind, Colleague(member, self._colleagues.summary(member.id)), **says)
+        return meaning
 
     def model(self, id: str) -> None:
         """A member, or this peer itself, says something new of its model."""

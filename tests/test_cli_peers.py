@@ -58,6 +58,17 @@ def test_each_peer_has_a_line(shell: Shell, peer: FakePeer) -> None:
     assert "1 of 2 peers of cluster default are alive" in done.err
 
 
+@pytest.mark.parametrize(
+    ("status", "words"), [("suspect", "does not answer"), ("dead", "until it is started again"), ("alive", "")]
+)
+def test_what_a_status_means_is_said(shell: Shell, peer: FakePeer, status: str, words: str) -> None:
+    """Whoever reads that a peer is suspect or dead reads what that means, and what to do."""
+    cluster(peer, {"status": status})
+    notes = [line for line in shell("peers").err.splitlines() if line.startswith("p2pml: bob: ")]
+    assert len(notes) == bool(words)
+    assert words in "".join(notes)
+
+
 def test_a_classification_shows_its_accuracy_and_no_metrics_show_a_dash(shell: Shell, peer: FakePeer) -> None:
     """Nothing is made up where a part has no held-out rows."""
     cluster(peer, {"model": MODEL | {"metrics": {"accuracy": 0.5}}}, {"model": MODEL | {"metrics": {}}})

@@ -17,7 +17,7 @@ from p2pml.gossip import Member, Status
 from p2pml.peer import pulse
 from p2pml.peer.client import PeerClient
 from p2pml.peer.events import KEPT, LISTENERS, WAITING, Events, Listener
-from p2pml.peer.observing import _kind
+from p2pml.peer.observing import MEANINGS, _kind
 
 
 def listener(events: Events) -> Listener:
@@ -198,3 +198,25 @@ async def test_a_peer_that_is_no_longer_there_is_unreachable(tmp_path: Path) -> 
     async with PeerClient(address) as client:
         with pytest.raises(PeerUnreachable):
             await anext(client.events())
+
+
+@pytest.mark.parametrize(
+    ("status", "before", "later", "kind"),
+    [
+        (Status.ALIVE, None, 0, "joined"),
+        (Status.SUSPECT, Status.ALIVE, 0, "suspected"),
+        (Status.ALIVE, Status.SUSPECT, 0, "refuted"),
+        (Status.DEAD, Status.SUSPECT, 0, "died"),
+        (Status.ALIVE, Status.DEAD, 0, "healed"),
+        (Status.ALIVE, Status.DEAD, 1, "returned"),
+        (Status.LEFT, Status.ALIVE, 0, "left"),
+        (Status.ALIVE, Status.ALIVE, 0, "changed"),
+    ],
+)
+def test_a_false_alarm_a_heal_and_a_restart_are_told_apart(
+    status: Status, before: Status | None, later: int, kind: str
+) -> None:
+    """Each has a sentence that says what happened and what to do; a mere change of address has none."""
+    member = Member("b" * 32, "bob", ("10.0.0.5", 7733), status, 1 + later, 0)
+    assert _kind(member, before, 1) == kind
+    assert (kind in MEANINGS) == (kind != "changed")
