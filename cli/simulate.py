@@ -32,7 +32,6 @@ SHRINKABLE = {"core": 15_000.0, "daemon": 500.0}
         "p2pml simulate churn --peers 100 --minutes 10 --churn 20",
         "p2pml simulate swarm --seeds 1..500 --jobs 4",
         "p2pml simulate crash-restart --layer daemon",
-        "p2pml simulate partition --layer daemon --peers 5",
         "p2pml simulate replay swarm-17.json",
         "p2pml simulate shrink swarm-17.json",
     )

@@ -402,3 +402,24 @@ def test_one_node_knows_all_after_a_sync_with_any_other() -> None:
         for each in sent:
             first.hear(second.node.me, *each.packet.messages)
     assert one.node.state() == two.node.state()
+
+
+def test_a_digest_leaves_room_to_tell_a_suspect() -> None:
+    """A comparison with a member that is suspected begins with the claim, and both fit into one datagram."""
+    one = jar(*MANY)
+    one.hear(A, Claim(claim(MANY[1], Status.SUSPECT, 0, *MANY[2:6])))
+    one.hush()
+    one.node._sync.on_state(MANY[1].id, one.node.state() + 1)
+    one.node._sync._compare()
+    one.effects = one.node._context.effects
+    (sent,) = one.sent(MANY[1].address)
+    assert [type(message) for message in sent.packet.messages] == [Claim, Digest]
+
+
+def test_who_speaks_from_a_run_that_is_not_known_is_asked_for_all_of_it() -> None:
+    """Also where its disk has lost the generation, so that only the nonces tell the runs apart."""
+    one = jar(A)
+    one.hear(A, delta(A, 0, 5, key=b"old"))
+    one.hush()
+    one.hear(replace(A, nonce=A.nonce + 1), Ack(1, 0))
+    assert [wants.lines for wants in one.said(Wants, A.address)] == [(Line(A.id, 0, 0, 0, 0),)]
