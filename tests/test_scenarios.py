@@ -81,7 +81,7 @@ def test_a_host_can_be_taken_out_of_a_plan() -> None:
 
 # Seeds.
 
-LOTS = [*(("swarm", seed) for seed in range(60)), *((name, seed) for name in SCENARIOS for seed in range(100, 105))]
+LOTS = [*(("swarm", seed) for seed in range(160)), *((name, seed) for name in SCENARIOS for seed in range(100, 105))]
 RUN_LOTS = """
 import json, sys
 from p2pml.simulations.core import run
@@ -92,7 +92,7 @@ print(json.dumps([[str(report.breach), report.trace, dict(report.measures)] for 
 
 
 def test_every_seed_holds_and_leaves_one_trace_under_any_hashes() -> None:
-    """A hundred runs, each in two processes with other hashes of text."""
+    """Two hundred runs, each in two processes with other hashes of text."""
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", RUN_LOTS, json.dumps(LOTS)],
