@@ -341,8 +341,10 @@ def test_probes_that_were_sent_into_a_split_accuse_nobody() -> None:
 def test_a_suspect_is_told_again_right_before_the_verdict() -> None:
     """The network may be back since the last probe: who hears it then can still refute."""
     one = split()
-    one.clear()
-    one.live(0.4, A, B)
+    for told_at in (0.5, 0.25):
+        sent = one.live(0.25, A, B)
+        told = [one for one in sent if one.to == D.address and not one.all(Ping)]
+        assert [said.record.status for one in told for said in one.all(Claim)][:1] == [Status.SUSPECT], told_at
     one.hear(D, Claim(claim(D, Status.ALIVE, 1)))
     one.live(1, A, B)
     assert one.status(D) is Status.ALIVE
