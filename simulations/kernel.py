@@ -47,13 +47,12 @@ class Listener:
 
 
 class Kernel:
-    """The sockets of all machines. `off` are the addresses of machines without power."""
+    """The sockets of all machines."""
 
     def __init__(self, loop: VirtualLoop, network: Network, port: int, seed: object = 0) -> None:
         """Have no socket yet. The rules of `network` name each machine by its address with `port`."""
         self.loop, self.network = loop, network
         self.context = Context()
-        self.off: set[str] = set()
         self.packets = self.bytes = 0
         self._port, self._seed = port, seed
         self._bound: dict[tuple[int, Address], Process | None] = {}
@@ -147,7 +146,7 @@ class Kernel:
     def _knocked(self, source: Address, target: Address, rng: random.Random, answer: asyncio.Future[End]) -> None:
         listener = self._listeners.get(target)
         back = self.passes(target, source, rng)
-        if target[0] in self.off or back is None or (listener is not None and len(listener.waiting) >= BACKLOG):
+        if back is None or (listener is not None and len(listener.waiting) >= BACKLOG):
             return
         self.record("refused" if listener is None else "connection", source, target)
         end = None if listener is None else self._pair(source, target, listener, rng)

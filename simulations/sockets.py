@@ -104,7 +104,7 @@ class DatagramTransport(asyncio.DatagramTransport):
 
     def datagram(self, source: Address, data: bytes) -> None:
         """Keep a datagram until the process reads it."""
-        if self._closing or self._local[0] in self._kernel.off or self._bytes + len(data) > DATAGRAM_BUFFER:
+        if self._closing or self._bytes + len(data) > DATAGRAM_BUFFER:
             return
         self._kernel.record("datagram", source, self._local, data)
         if not self._waiting and (self._process is None or not self._process.stopped):

@@ -122,8 +122,6 @@ class Pipe:
 
     def _arrive(self, piece: Piece) -> None:
         kernel, target = self._kernel, self._target
-        if target.local[0] in kernel.off:
-            return
         what = "end" if piece is None else "data" if piece else "reset"
         if self.tear and piece and not target.closed:
             self.tear = False
