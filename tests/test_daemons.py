@@ -79,10 +79,10 @@ def test_answers_come_and_count_truly_through_all_faults(seed: int) -> None:
     assert report.measures["asked"] > 40
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
-def test_every_scenario_holds_with_whole_daemons(scenario: str) -> None:
-    """The same plans as of the protocol alone."""
-    report = run(draw(scenario, 5, 5, 30.0))
+@pytest.mark.parametrize("seed", range(20))
+def test_every_scenario_holds_with_whole_daemons(seed: int) -> None:
+    """The same plans as of the protocol alone, each seed another one."""
+    report = run(draw(list(SCENARIOS)[seed % len(SCENARIOS)], seed, 4, 20.0))
     assert report.held, report.breach
 
 
@@ -92,14 +92,14 @@ def test_the_same_plan_leaves_the_same_trace_under_any_hash_seed() -> None:
         "import p2pml.ensemble.models\n"
         "from p2pml.simulations.daemons import run\n"
         "from p2pml.simulations.scenarios import draw\n"
-        "print(run(draw('swarm', 2, 5, 20.0), rare=0.05).trace)\n"
+        "print(run(draw('swarm', 2, 4, 15.0), rare=0.05).trace)\n"
     )
     traces = set()
     for hashes in ("1", "2"):
         environment = os.environ | {"PYTHONHASHSEED": hashes, "OMP_NUM_THREADS": "1"}
         traces.add(subprocess.check_output([sys.executable, "-c", script], text=True, env=environment).strip())
-    assert traces == {run(draw("swarm", 2, 5, 20.0), rare=0.05).trace}
-    assert run(dataclasses.replace(draw("swarm", 2, 5, 20.0), seed=3), rare=0.05).trace not in traces
+    assert traces == {run(draw("swarm", 2, 4, 15.0), rare=0.05).trace}
+    assert run(dataclasses.replace(draw("swarm", 2, 4, 15.0), seed=3), rare=0.05).trace not in traces
 
 
 def test_thirty_daemons_run_in_seconds() -> None:
