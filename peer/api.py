@@ -127,7 +127,8 @@ class Api:
         try:
             async with aclosing(listener.stream(request.headers.get("Last-Event-ID"))) as messages:
                 async for message in messages:
-                    await asyncio.wait_for(response.write(message), STALLED)
+                    async with asyncio.timeout(STALLED):
+                        await response.write(message)
         except (ConnectionError, TimeoutError):
             log.debug("a listener went away", path=request.path)
         return response

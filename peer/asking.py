@@ -120,7 +120,8 @@ class Asker:
         """Who votes, once the schemas are here that are named and not known yet."""
         left = deadline - asyncio.get_running_loop().time()
         try:
-            await asyncio.wait_for(self._colleagues.fetch_schemas(), left / 2)
+            async with asyncio.timeout(left / 2):
+                await self._colleagues.fetch_schemas()
         except TimeoutError:
             log.debug("some schemas did not arrive in time")
         return self._colleagues.roll()

@@ -136,9 +136,11 @@ async def announcements(host: str | None, timeout: float) -> AsyncGenerator[Anno
     try:
         while (left := deadline - asyncio.get_running_loop().time()) > 0:
             try:
-                yield await asyncio.wait_for(heard.get(), left)
+                async with asyncio.timeout(left):
+                    announcement = await heard.get()
             except TimeoutError:
                 return
+            yield announcement
     finally:
         for browser in browsers:
             await browser.close()

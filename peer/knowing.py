@@ -109,7 +109,9 @@ class Knowing:
         """Follow the voters until cancelled."""
         while True:
             try:
-                await asyncio.wait_for(self._news.wait(), AGAIN)
+                # Not `wait_for`: before Python 3.12 it swallows a cancellation that comes with the news.
+                async with asyncio.timeout(AGAIN):
+                    await self._news.wait()
             except TimeoutError:
                 pass
             else:

@@ -170,3 +170,10 @@ async def test_without_held_out_rows_there_is_nothing_to_evaluate_but_a_file(tmp
         answer = await ask(peer, "/v1/evaluate", {})
     assert answer.status == 503
     assert "evaluate on a file instead" in answer.data["detail"]
+
+
+async def test_a_peer_that_is_closed_amid_news_ends(tmp_path: Path) -> None:
+    """News that comes together with the end does not keep a peer alive."""
+    async with peer_here(write_part(tmp_path / "p.csv"), tmp_path / "state") as peer:
+        await asyncio.sleep(0)
+        peer.knowing.nudge()
