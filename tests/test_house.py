@@ -132,13 +132,13 @@ def test_the_core_has_no_io_and_no_clock(room: str) -> None:
                 assert node.func.attr not in {"now", "utcnow", "today"}, where
 
 
-@pytest.mark.parametrize("room", ["p2pml.gossip", "p2pml.ensemble", "p2pml.simulations"])
 def test_nothing_that_waits_swallows_a_cancellation() -> None:
     """`asyncio.wait_for` does before Python 3.12, and a peer then never ends; `asyncio.timeout` does not."""
     users = [path for path in (ROOT / "peer").glob("*.py") if "asyncio.wait_for(" in path.read_text()]
     assert users == []
 
 
+@pytest.mark.parametrize("room", ["p2pml.gossip", "p2pml.ensemble", "p2pml.simulations"])
 def test_chance_comes_from_a_seed(room: str) -> None:
     """Of the module random only its class is used, and of numpy's only generators with a seed."""
     for imported in imports(room):
