@@ -36,6 +36,7 @@ from p2pml.gossip import (
     StreamReceived,
     TimerFired,
 )
+from p2pml.gossip.node import acquaint
 from p2pml.gossip.wire import Wire
 
 from .clock import Clock
@@ -214,6 +215,12 @@ class Cluster:
         """Boot all hosts, evenly within some seconds, with one of them as everybody's seed."""
         for host in self.hosts:
             self.clock.after(within * host.index / self.size, lambda host=host: host.boot([self[seed].address]))  # type: ignore[misc]
+
+    def form(self) -> None:
+        """Boot all hosts now, and let each know all others: where the joining is not what is studied."""
+        for host in self.hosts:
+            host.boot([])
+        acquaint([host.running for host in self.hosts])
 
     def run(self, seconds: float) -> None:
         """Let time pass."""

@@ -46,6 +46,24 @@ def until(cluster: Cluster, belief: set[Status], subject: int, most: float) -> f
     return cluster.clock.now - start
 
 
+def test_a_cluster_can_start_formed() -> None:
+    """Everybody knows everybody at once, has no news of it, and hears of all that comes after."""
+    cluster = watched(20)
+    cluster.form()
+    assert cluster.agreed()
+    assert not any(host.running.queues()["news"] for host in cluster.hosts)
+    cluster.run(30)
+    assert cluster.agreed()
+    assert sum(host.running.queues()["news"] for host in cluster.hosts) == 0
+    assert len({host.running.state() for host in cluster.hosts}) == 1
+    cluster.write(3, "key", b"value")
+    assert not cluster.agreed()
+    cluster[4].crash()
+    cluster.run(30)
+    assert cluster.believed(4) == {Status.DEAD}
+    assert all(host.running.entries(cluster[3].id) == {"key": b"value"} for host in cluster.up())
+
+
 # Promises to the daemon.
 
 

@@ -37,6 +37,11 @@ class Broadcasts:
         if sent is not None:
             del self._by_sent[sent][subject]
 
+    def clear(self) -> None:
+        """Have no news any more."""
+        self._by_sent.clear()
+        self._sent.clear()
+
     def take(self, room: int, limit: int) -> list[bytes]:
         """Choose news that fits into `room` bytes, and count it as sent; what was sent `limit` times goes."""
         taken: list[tuple[Subject, bytes, int]] = []

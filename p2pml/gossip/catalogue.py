@@ -10,7 +10,7 @@ collected one is sent everything anew, as a delta since 0.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from p2pml.errors import BadInput
@@ -194,6 +194,15 @@ class Catalogue:
         shelf = self._shelves[delta.owner] = Shelf(epoch, delta.until, gone, kept)
         after = shelf.values()
         return {key: after.get(key) for key in sorted({*before, *after}) if before.get(key) != after.get(key)}
+
+    def shelf(self, owner: str) -> Shelf:
+        """Copy what is known of an owner, for others to share."""
+        shelf = self._shelves[owner]
+        return replace(shelf, writes=dict(shelf.writes))
+
+    def fill(self, me: str, shelves: Mapping[str, Shelf]) -> None:
+        """Know these shelves of others, besides our own."""
+        self._shelves = {**shelves, me: self._shelves[me]}
 
     def forget(self, owner: str) -> list[str]:
         """Drop an owner; return the keys that could be read."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from .records import Address, Member, Record, is_unspecified
 
@@ -57,7 +57,7 @@ class Members:
             self._live += 1
             self._gone.pop(record.id, None)
             if known is None or record.id not in self._order:
-                self._insert(record.id)
+                self._order.append(record.id)
         elif not record.live and (was_live or known is None):
             self._live -= was_live
             self._gone[record.id] = now
@@ -80,6 +80,14 @@ class Members:
     def longest_gone(self) -> str | None:
         """Who should be forgotten first, if there is anybody to forget."""
         return next(iter(self._gone), None)
+
+    def fill(self, records: Mapping[str, Record]) -> None:
+        """Know these members, all live, in place of whoever was known."""
+        self._records = dict(records)
+        self._order = list(records)
+        self._observed.clear()
+        self._gone.clear()
+        self._next, self._live = 0, len(records)
 
     # Addresses.
 
@@ -111,24 +119,23 @@ class Members:
         """Find a live member that is reached at an address."""
         return next((one for one in self if one.live and address in (one.address, self.address(one))), None)
 
-    # Choosing. The order is a list with the gone still in it: they are skipped, and dropped at each shuffle.
-
-    def _insert(self, peer: str) -> None:
-        """Put a newcomer at a random place of the round (SWIM §4.3), so that its detection time is bounded."""
-        place = self._rng.randint(self._next, len(self._order))
-        self._order.insert(place, peer)
+    # Choosing. The order is a list with the gone still in it: they are skipped, and dropped after each round. It is
+    # shuffled as the round goes (Fisher-Yates), so that a newcomer takes a random place of what is left (SWIM §4.3).
 
     def next_target(self, me: str) -> Record | None:
         """Go on with the round of probes; a new round has a new order."""
         for _ in range(2):
-            while self._next < len(self._order):
-                record = self._records.get(self._order[self._next])
+            order = self._order
+            while self._next < len(order):
+                place = self._next + int(self._rng.random() * (len(order) - self._next))
+                peer = order[place]
+                order[place], order[self._next] = order[self._next], peer
+                record = self._records.get(peer)
                 self._next += 1
                 if record is not None and record.live and record.id != me:
                     return record
             # Who was forgotten and came back within one round is in the list twice.
             self._order = [peer for peer in dict.fromkeys(self._order) if self.is_live(peer)]
-            self._rng.shuffle(self._order)
             self._next = 0
         return None
 

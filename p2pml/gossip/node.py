@@ -20,7 +20,9 @@ same object.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import reduce
+from operator import xor
 from typing import Any
 
 from . import limits
@@ -406,3 +408,21 @@ class Node:
                 self._sync.on_wants(message, source)
             case More():
                 self._sync.open_stream(source)
+
+
+def acquaint(nodes: Sequence[Node]) -> None:
+    """Let nodes that have started know one another at once, as if they had been together for long.
+
+    For simulations of what comes after: to meet through seeds takes each node a claim about each other.
+    """
+    for node in nodes:
+        node._open_catalogue()
+    contexts = [node._context for node in nodes]
+    records = {context.me.id: context.own for context in contexts}
+    shelves = {peer: context.catalogue.shelf(peer) for peer, context in zip(records, contexts, strict=True)}
+    state = reduce(xor, (context.mark(context.me.id) for context in contexts), 0)
+    for context in contexts:
+        context.members.fill(records)
+        context.catalogue.fill(context.me.id, shelves)
+        context.broadcasts.clear()
+        context.state = state
