@@ -16,12 +16,21 @@ class Missing(TypedDict):
     reason: str
 
 
+class StoodIn(TypedDict):
+    """A model whose vote was cast from a replica: whose model it is, and the name of the peer that holds it."""
+
+    peer: str
+    name: str
+    by: str
+
+
 class Votes(TypedDict):
-    """How many votes stand behind an answer, of how many."""
+    """How many votes stand behind an answer, of how many models; `replicas` are those cast by others than the owner."""
 
     cast: int
     expected: int
     missing: list[Missing]
+    replicas: NotRequired[list[StoodIn]]
 
 
 class Predicted(TypedDict):

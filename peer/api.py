@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
 import structlog
@@ -15,6 +15,7 @@ from p2pml.ensemble.summary import FitCommand
 from p2pml.errors import BadInput
 
 from .asking import DEADLINE, DEADLINE_PER_ROW, EVALUATION_DEADLINE, VOTE_PATH
+from .ballots import Wanted, ballots_data
 from .bodies import (
     LARGE,
     MAX_BODY,
@@ -46,6 +47,8 @@ MAX_AT_ONCE = 32
 """Questions answered at once; with MAX_BODY it bounds the memory that callers can take."""
 PEER_BODY = 2 * MAX_BODY
 """Bytes of a peer's question: a body that was just within bounds as JSON may grow a little as msgpack."""
+MAX_MODELS = 256
+"""Models that one question names, at most: far more than a peer holds."""
 SCHEMA_PATH = "/v1/peer/schema"
 STALLED = 30.0
 """Seconds after which a listener that takes nothing is given up."""
@@ -56,11 +59,12 @@ log = structlog.get_logger()
 
 
 class VoteRequest(msgspec.Struct):
-    """One peer asks another for its vote on these columns."""
+    """One peer asks another for the votes of some models on these columns; of its own where none is named."""
 
     columns: dict[str, list[Cell]]
     first_row: RowNumber = 1
     space: str | None = None
+    models: Annotated[list[Wanted], msgspec.Meta(min_length=1, max_length=MAX_MODELS)] | None = None
 
 
 class HeldOutRequest(msgspec.Struct):
@@ -199,8 +203,12 @@ class Api:
             asked = await _read(request, VoteRequest, PEER_BODY)
             if buggify("api.vote-late"):
                 await asyncio.sleep(LONG)
-            ballot = await self._peer.voting.vote(asked.columns, asked.first_row, asked.space)
-            return encode(ballot.to_data(), request)
+            voting = self._peer.voting
+            if asked.models is None:
+                ballot = await voting.vote(asked.columns, asked.first_row, asked.space)
+                return encode(ballot.to_data(), request)
+            cast = await voting.cast(asked.models, asked.columns, asked.first_row, asked.space)
+            return encode(ballots_data(cast), request)
 
     async def evaluate_own(self, request: web.Request) -> web.Response:
         asked = await _read(request, HeldOutRequest, MAX_BODY)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-import msgspec
 import structlog
 
 from p2pml.ensemble.combine import DENSITY, Answer, Cast, combine
@@ -13,12 +12,15 @@ from p2pml.ensemble.knowledge import AUTO, NO_SPACE, Decision
 from p2pml.ensemble.schema import Schema
 from p2pml.ensemble.values import Columns
 from p2pml.errors import BadInput, NoVotes, PeerUnreachable, RemoteError
+from p2pml.gossip import Member
 
-from .answers import Missing, Votes
+from .answers import Missing, StoodIn, Votes
+from .ballots import Ballot, Question, Wanted, read_ballots
+from .ballots import Cast as Said
 from .colleagues import Colleague, Colleagues, Roll
 from .knowing import Answered, Knowing
 from .reach import Reach
-from .voting import Ballot, Voting, read_ballot
+from .voting import Voting
 from .wire import PeerWire
 
 DEADLINE = 5.0
@@ -90,11 +92,10 @@ class Asker:
         """The ballots by peer id that came within `seconds`, and who is missing."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        body = await asyncio.to_thread(_prepare, _known(roll), columns, first_row, space)
+        question = await asyncio.to_thread(_prepare, _known(roll), columns, rows, first_row, space)
         tasks = {
-            voter.id: asyncio.create_task(self._one(voter, body, columns, rows, first_row, deadline, space))
+            voter.id: asyncio.create_task(self._one(voter, roll.holders[voter.id], question, deadline))
             for voter in roll.voters
-            if self._reach.why_not(voter.id) is None
         }
         try:
             if tasks:
@@ -104,17 +105,23 @@ class Asker:
                 task.cancel()
             raise
         ballots: dict[str, Ballot] = {}
+        stood_in: list[StoodIn] = []
         missing: list[Missing] = [_missing(m.id, m.name, why) for m, why in roll.absent]
         for voter in roll.voters:
-            outcome = self._outcome(voter, tasks.get(voter.id), seconds)
-            if isinstance(outcome, Ballot):
-                ballots[voter.id] = outcome
-            else:
+            outcome = self._outcome(tasks[voter.id], seconds)
+            if isinstance(outcome, str):
                 missing.append(_missing(voter.id, voter.member.name, outcome))
+                continue
+            ballots[voter.id], by = outcome
+            if by.id != voter.id:
+                stood_in.append(StoodIn(peer=voter.id, name=voter.member.name, by=by.name))
         missing.sort(key=lambda entry: entry["peer"])
         if not ballots:
             raise NoVotes(_nobody(roll, missing))
-        return ballots, Votes(cast=len(ballots), expected=roll.expected, missing=missing)
+        votes = Votes(cast=len(ballots), expected=roll.expected, missing=missing)
+        if stood_in:
+            votes["replicas"] = sorted(stood_in, key=lambda entry: entry["peer"])
+        return ballots, votes
 
     async def _roll(self, deadline: float) -> Roll:
         """Who votes, once the schemas are here that are named and not known yet."""
@@ -127,39 +134,56 @@ class Asker:
         return self._colleagues.roll()
 
     async def _one(
-        self,
-        voter: Colleague,
-        body: bytes,
-        columns: Columns,
-        rows: int,
-        first_row: int,
-        deadline: float,
-        space: str | None,
-    ) -> Ballot:
-        if voter.id == self._me:
-            return await self._voting.vote(columns, first_row, space)
-        left = deadline - asyncio.get_running_loop().time()
-        data = await self._wire.post(voter.member, VOTE_PATH, body, left)
-        return await asyncio.to_thread(read_ballot, data, rows)
+        self, voter: Colleague, holders: tuple[Member, ...], question: Question, deadline: float
+    ) -> tuple[Ballot, Member]:
+        """The vote of one model, and who cast it: the holders are asked one after the other until one can.
 
-    def _outcome(self, voter: Colleague, task: asyncio.Task[Ballot] | None, seconds: float) -> Ballot | str:
-        """The ballot, or why there is none."""
-        if task is None:
-            return self._reach.why_not(voter.id) or "it is not reachable"
+        RemoteError with what stood in each one's way where none can.
+        """
+        assert voter.summary is not None
+        wanted = Wanted(voter.id, voter.summary.digest or "")
+        why = []
+        for holder in holders:
+            if (reason := self._reach.why_not(holder.id)) is None:
+                try:
+                    cast = await self._from(holder, wanted, question, deadline)
+                except PeerUnreachable as error:
+                    self._reach.failed(holder, str(error))
+                    reason = str(error)
+                except (RemoteError, BadInput) as error:
+                    reason = str(error)
+                else:
+                    if isinstance(cast, Ballot):
+                        return cast, holder
+                    reason = cast.why
+            why.append(reason if holder.id == voter.id else f"{holder.name}, which holds a replica: {reason}")
+        raise RemoteError("; ".join(why) or "nobody holds its model")
+
+    async def _from(self, holder: Member, wanted: Wanted, question: Question, deadline: float) -> Said:
+        if holder.id == self._me:
+            (cast,) = await self._voting.cast([wanted], question.columns, question.first_row, question.space)
+            return cast
+        left = deadline - asyncio.get_running_loop().time()
+        try:
+            data = await self._wire.post(holder, VOTE_PATH, question.body([wanted]), left)
+        except asyncio.CancelledError:
+            # Whoever gave up is at its deadline, and the next asker need not wait for this peer as long.
+            if asyncio.get_running_loop().time() >= deadline:
+                self._reach.failed(holder, "it let a deadline pass")
+            raise
+        return (await asyncio.to_thread(read_ballots, data, question.rows, [wanted], holder.id))[wanted.owner]
+
+    def _outcome(self, task: asyncio.Task[tuple[Ballot, Member]], seconds: float) -> tuple[Ballot, Member] | str:
+        """The ballot and who cast it, or why there is none."""
         if not task.done():
             task.cancel()
             # Its own timeout may strike in the same moment; what it says then comes too late to matter.
             task.add_done_callback(lambda late: late.cancelled() or late.exception())
-            why = f"no answer within {seconds:g} s"
-            if voter.id != self._me:
-                self._reach.failed(voter.member, why)
-            return why
+            return f"no answer within {seconds:g} s"
         error = task.exception()
         if error is None:
             return task.result()
-        if isinstance(error, PeerUnreachable):
-            self._reach.failed(voter.member, str(error))
-        elif not isinstance(error, RemoteError | BadInput):
+        if not isinstance(error, RemoteError):
             raise error
         return str(error)
 
@@ -183,11 +207,11 @@ def _combined(ballots: dict[str, Ballot], rule: str, decision: Decision, schema:
     return Asked(combine(casts, "mean"), schema, votes, "mean", because)
 
 
-def _prepare(schema: Schema, columns: Columns, first_row: int, space: str | None) -> bytes:
+def _prepare(schema: Schema, columns: Columns, rows: int, first_row: int, space: str | None) -> Question:
     """Check the rows and write the question; the target, if the rows carry it, stays here."""
     schema.check(columns, first_row)
     asked = {name: cells for name, cells in columns.items() if name != schema.target}
-    return msgspec.msgpack.encode({"columns": asked, "first_row": first_row, "space": space})
+    return Question(asked, rows, first_row, space)
 
 
 def _known(roll: Roll) -> Schema:

@@ -52,6 +52,8 @@ class Roll:
     absent: tuple[tuple[Member, str], ...]
     misfits: Mapping[str, str]
     """Why a peer's schema does not fit the cluster's, by id."""
+    holders: Mapping[str, tuple[Member, ...]]
+    """Who can cast each voter's vote, by the voter's id: live peers, the best to ask first."""
 
     @property
     def expected(self) -> int:
@@ -130,7 +132,8 @@ class Colleagues:
                 voters.append(colleague)
             else:
                 absent.append((colleague.member, reason))
-        return Roll(schema, tuple(voters), tuple(absent), misfits)
+        holders = {voter.id: (voter.member,) for voter in voters}
+        return Roll(schema, tuple(voters), tuple(absent), misfits, holders)
 
     async def close(self) -> None:
         """Stop fetching."""

@@ -99,7 +99,7 @@ class Peer:
         self.name = options.name or _stem(options)
         self.identity = load_identity(store)
         self.id = self.identity.id
-        self.voting = Voting()
+        self.voting = Voting(self.id)
         self.trainer = Trainer(store, options, workshop or WorkerProcess())
         self._stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[None]] = set()

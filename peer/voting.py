@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-
-import numpy as np
 
 from p2pml.ensemble.density import Density
 from p2pml.ensemble.space import Space
 from p2pml.ensemble.values import Columns, Floats, Sheet
 from p2pml.ensemble.vote import Vote
-from p2pml.errors import BadInput, RemoteError
+from p2pml.errors import BadInput
 
+from .ballots import Ballot, Cast, Refused, Wanted
 from .training import Trained
 
 THREADS = 2
@@ -28,45 +28,12 @@ class Ground:
     density: Density
 
 
-@dataclass(frozen=True, slots=True)
-class Ballot:
-    """A vote with the number of rows that its model was trained on and the model's digest; and, where one was asked
-    for in the space that the peer is in, its log-density at each row."""
-
-    vote: Vote
-    rows: int
-    model: str
-    density: Floats | None = None
-
-    def to_data(self) -> dict[str, object]:
-        """As plain data for msgpack; `read_ballot` is the other end."""
-        density = None if self.density is None else self.density.astype("<f8").tobytes()
-        return {"vote": self.vote.to_data(), "rows": self.rows, "model": self.model, "density": density}
-
-
-def read_ballot(data: object, rows: int) -> Ballot:
-    """The ballot that another peer cast on `rows` rows; RemoteError if it is none."""
-    match data:
-        case {"vote": vote, "rows": int(trained_on), "model": str(model), **more} if 0 <= trained_on < 2**53:
-            return Ballot(Vote.from_data(vote, rows), trained_on, model, _read_density(more.get("density"), rows))
-    raise RemoteError("its vote cannot be read")
-
-
-def _read_density(raw: object, rows: int) -> Floats | None:
-    if raw is None:
-        return None
-    if not isinstance(raw, bytes) or len(raw) != 8 * rows:
-        raise RemoteError("the densities beside its vote cannot be read")
-    density = np.frombuffer(raw, "<f8").astype(np.float64)
-    if not np.isfinite(density).all():
-        raise RemoteError("a density beside its vote is not finite")
-    return density
-
-
 class Voting:
     """Holds the model that serves; `trained` is exchanged in one assignment, so no vote mixes two models."""
 
-    def __init__(self) -> None:
+    def __init__(self, me: str) -> None:
+        """`me` is the id of this peer, which every ballot of its own model names."""
+        self._me = me
         self.trained: Trained | None = None
         self.ground: Ground | None = None
         self.rows_voted = 0
@@ -90,7 +57,21 @@ class Voting:
             self._threads, _cast, trained, ground, columns, first_row
         )
         self.rows_voted += len(vote.values)
-        return Ballot(vote, trained.rows, trained.digest, density)
+        return Ballot(self._me, trained.digest, trained.rows, vote, density)
+
+    async def cast(
+        self, wanted: Sequence[Wanted], columns: Columns, first_row: int = 1, space: str | None = None
+    ) -> list[Cast]:
+        """The vote of each of these models on every row, as `vote`, or why there is none."""
+        return [await self._one(each, columns, first_row, space) for each in wanted]
+
+    async def _one(self, wanted: Wanted, columns: Columns, first_row: int, space: str | None) -> Cast:
+        if wanted.owner != self._me:
+            return Refused(wanted.owner, "it holds no replica of that model")
+        try:
+            return await self.vote(columns, first_row, space)
+        except BadInput as error:
+            return Refused(wanted.owner, str(error))
 
     def close(self) -> None:
         """Let no further vote begin."""

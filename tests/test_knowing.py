@@ -14,12 +14,10 @@ from running import peer_here, soon
 from p2pml.ensemble.calibration import Calibration
 from p2pml.ensemble.knowledge import NO_ROWS, NO_SPACE, NOT_COMPARED, Knowledge
 from p2pml.ensemble.moments import Moments
-from p2pml.ensemble.vote import Vote
-from p2pml.errors import BadInput, RemoteError
+from p2pml.errors import BadInput
 from p2pml.gossip import SetEntry
 from p2pml.peer.daemon import Peer
 from p2pml.peer.knowing import KNOWLEDGE
-from p2pml.peer.voting import Ballot, read_ballot
 
 ROWS: dict[str, list[object]] = {"x": [-8.0, -2.0, 2.0, 8.0]}
 
@@ -98,20 +96,6 @@ async def test_what_a_part_tells_of_its_rows_is_what_it_shows(tmp_path: Path) ->
         shown = Moments.from_data(await peer.wire.get(peer.node.members()[0], "/v1/peer/moments"))
         assert shown.digest == moments.digest
         assert shown.rows == 300
-
-
-def test_a_ballot_carries_its_densities_or_is_refused() -> None:
-    """With a RemoteError, like a vote."""
-    ballot = Ballot(Vote(None, np.array([1.0, 2.0])), 7, "m", np.array([-1.0, -2.0]))
-    again = read_ballot(ballot.to_data(), 2)
-    assert again.density is not None
-    assert again.density.tolist() == [-1.0, -2.0]
-    assert read_ballot(Ballot(ballot.vote, 7, "m").to_data(), 2).density is None
-    for density in (b"", "text", np.array([np.nan, 0.0]).tobytes()):
-        with pytest.raises(RemoteError, match="beside its vote"):
-            read_ballot(ballot.to_data() | {"density": density}, 2)
-    with pytest.raises(RemoteError, match="cannot be read"):
-        read_ballot({"vote": 1}, 2)
 
 
 async def test_damaged_files_of_what_is_known_are_a_clear_error(tmp_path: Path) -> None:
