@@ -5,8 +5,9 @@ they make together, fits the density of its own training rows in it, and then ha
 to see at which temperature densities serve best. What it has is told in one entry of the catalogue.
 
 The space changes only where it must. While all voters stand in one space that holds the moments of each, nobody
-moves, so a death or a restart costs nothing. Else everyone moves to the space of exactly the live voters, which is
-the same for all who see the same voters.
+moves, and a peer that starts again stands where it stood, so a death or a restart costs nothing. Else everyone moves
+to the space of exactly the live voters, which is the same for all who see the same voters. A temperature outlives a
+move: it is looked for anew where enough of the voters are others.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ CHANGED = 0.1
 SETTLING, SETTLING_EACH = 0.3, 0.02
 """Seconds after news before anything is computed, and how many more for each voter: peers that start together are one
 change."""
-AGAIN = 5.0
-"""Seconds after which what failed is tried again."""
+AGAIN, LATEST = 5.0, 60.0
+"""Seconds after which what failed is tried again; twice as many each time, up to the latter, where all are asked."""
 FETCH_SECONDS = 30.0
 """Seconds for the moments of one peer, at most 32 MiB."""
 
@@ -89,6 +90,7 @@ class Knowing:
         self._known: dict[str, tuple[bytes, Knowledge | None]] = {}
         self._told = b""
         self._calibrated: frozenset[tuple[str, str | None]] | None = None
+        self._not_before, self._pause = 0.0, AGAIN
         self._of: Trained | None = None
         self.moments: Moments | None = None
         self._calibration: Calibration | None = None
@@ -134,8 +136,15 @@ class Knowing:
         moments = await asyncio.to_thread(self._trainer.moments, trained)
         if self.moments is None or moments.digest != self.moments.digest:
             self._voting.ground, self._calibration, self._calibrated = None, None, None
+        if self.moments is None:
+            self._voting.ground = await asyncio.to_thread(self._stand_again, trained, moments)
         self.moments, self._of = moments, trained
         self._say()
+
+    def _stand_again(self, trained: Trained, moments: Moments) -> Ground | None:
+        """Where this peer stood in its last run; None where it had other rows, or stood nowhere."""
+        space = self._trainer.space()
+        return self._on(space, trained) if space is not None and moments.digest in space.members else None
 
     async def _move(self, trained: Trained) -> None:
         """Into the space that all voters have in common."""
@@ -150,22 +159,25 @@ class Knowing:
                 return
             if space.digest == digest_of(wanted):
                 return
-        await asyncio.gather(*(self._fetch(voter, known[voter.id]) for voter in voters))
+        lacking = [voter for voter in voters if (told := known[voter.id]) and told.moments not in self._bodies]
+        await asyncio.gather(*(self._fetch(voter, known[voter.id]) for voter in lacking))
         self._bodies = {digest: self._bodies[digest] for digest in sorted(wanted)}
-        self._voting.ground = await asyncio.to_thread(self._fit, trained, list(self._bodies.values()))
-        self._calibration, self._calibrated = None, None
+        self._voting.ground = ground = await asyncio.to_thread(self._fit, trained, list(self._bodies.values()))
+        if self._others(voters):
+            self._calibration, self._calibrated = None, None
         self._say()
-        log.info("fitted a density", peers=len(wanted), space=self._voting.ground.space.digest[:8])
+        log.info("fitted a density", peers=len(wanted), space=ground.space.digest[:8])
+        await asyncio.to_thread(self._trainer.keep_space, ground.space)
 
     def _fit(self, trained: Trained, moments: list[Moments]) -> Ground:
-        space = Space.of(moments)
+        return self._on(Space.of(moments), trained)
+
+    def _on(self, space: Space, trained: Trained) -> Ground:
         return Ground(space, Density.fit(space.project(self._trainer.sample(trained))))
 
     async def _fetch(self, voter: Colleague, told: Knowledge | None) -> None:
-        """The moments that a voter names, from itself, once; RemoteError where they are others."""
+        """The moments that a voter names, from itself; RemoteError where they are others."""
         assert told is not None
-        if told.moments in self._bodies:
-            return
         if voter.id == self._me:
             assert self.moments is not None
             self._bodies[self.moments.digest] = self.moments
@@ -182,9 +194,11 @@ class Knowing:
         if self._voting.ground is None or self.space_of(voters) != self._voting.ground.space.digest:
             return
         space = self._voting.ground.space.digest
-        models = frozenset((voter.id, voter.summary.digest if voter.summary else None) for voter in voters)
-        if self._calibrated is not None and len(models ^ self._calibrated) <= CHANGED * len(models):
+        now = asyncio.get_running_loop().time()
+        if not self._others(voters) or now < self._not_before:
             return
+        # Somebody who does not answer may do so for long, and asking all costs each of them a vote.
+        self._not_before, self._pause = now + self._pause, min(2 * self._pause, LATEST)
         try:
             found = await self._try(trained, space, len(voters), ask)
         except BadInput as error:
@@ -193,8 +207,14 @@ class Knowing:
             found = Calibration()
         if found is None:
             return
-        self._calibration, self._calibrated = found, models
+        self._calibration, self._calibrated = found, _models(voters)
+        self._not_before, self._pause = 0.0, AGAIN
         self._say()
+
+    def _others(self, voters: tuple[Colleague, ...]) -> bool:
+        """Whether the voters are too different from those with which the temperature was looked for, if it was."""
+        models = _models(voters)
+        return self._calibrated is None or len(models ^ self._calibrated) > CHANGED * len(models)
 
     async def _try(self, trained: Trained, space: str, voters: int, ask: AskAll) -> Calibration | None:
         """The sums over some held-out rows; None where somebody's vote is missing and all must be asked again."""
@@ -226,6 +246,10 @@ class Knowing:
         if (read := self._known.get(id)) is None or read[0] != raw:
             read = self._known[id] = (raw, _read(id, raw))
         return read[1]
+
+
+def _models(voters: tuple[Colleague, ...]) -> frozenset[tuple[str, str | None]]:
+    return frozenset((voter.id, voter.summary.digest if voter.summary else None) for voter in voters)
 
 
 def _read(id: str, raw: bytes) -> Knowledge | None:

@@ -16,6 +16,7 @@ import structlog
 import p2pml
 from p2pml.ensemble.moments import Moments
 from p2pml.ensemble.schema import Schema
+from p2pml.ensemble.space import Space
 from p2pml.ensemble.summary import FitCommand
 from p2pml.ensemble.values import Columns
 from p2pml.errors import BadInput
@@ -30,6 +31,9 @@ from .workshop import Workshop
 if TYPE_CHECKING:
     from p2pml.ensemble.compiled import CompiledModel
     from p2pml.ensemble.models import Model
+
+SPACE = "space"
+"""The file with the shared space in which this peer stood last."""
 
 log = structlog.get_logger()
 
@@ -114,6 +118,14 @@ class Trainer:
     def sample(self, trained: Trained) -> Columns:
         """Some of the rows that `trained` was trained on; otherwise as `held_out`."""
         return read_sample(self._kept(trained.sample_file, "sample of training rows"))
+
+    def space(self) -> Space | None:
+        """The shared space that was kept last; None where none is, or not one that this version reads."""
+        return self._store.read_document(SPACE, Space.from_data)
+
+    def keep_space(self, space: Space) -> None:
+        """Keep the shared space for the next run; raises `BadInput` where the disk refuses."""
+        self._store.write_document(SPACE, space.to_data())
 
     def _kept(self, name: str, what: str) -> bytes:
         body = self._store.read(name)

@@ -82,23 +82,15 @@ class _Task(Numbered, asyncio.Task[Any]):
         self.process = PROCESS.get() if (context := how.get("context")) is None else context.get(PROCESS)
 
 
-class _Timer(asyncio.TimerHandle):
-    """A timer; of two at the same time, the one that was made first is the first."""
-
-    __slots__ = ("_number",)
-    _number: int
-    _scheduled: bool
-    _when: float
-
-    def __lt__(self, other: _Timer) -> bool:  # type: ignore[override]
-        return self._when < other._when or (self._when == other._when and self._number < other._number)
+Due = tuple[float, int, asyncio.TimerHandle]
+"""When a timer is due, how many were made before it, and itself: of two at one time the first made is the first."""
 
 
 class VirtualLoop(base_events.BaseEventLoop):
     """Virtual time from 0 s on; hosts that are ready at the same instant take turns in an order drawn from `rng`."""
 
     _ready: deque[asyncio.Handle]
-    _scheduled: list[asyncio.TimerHandle]
+    _scheduled: list[Due]
     _timer_cancelled_count: int
 
     def __init__(self, rng: random.Random) -> None:
@@ -125,10 +117,9 @@ class VirtualLoop(base_events.BaseEventLoop):
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """Arrange a call at a time in s."""
-        timer = _Timer(when, callback, args, self, context)
-        timer._number = next(self.numbers)
-        timer._scheduled = True
-        heapq.heappush(self._scheduled, timer)
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        timer._scheduled = True  # type: ignore[attr-defined]
+        heapq.heappush(self._scheduled, (when, next(self.numbers), timer))
         return timer
 
     # Processes.
@@ -159,8 +150,8 @@ class VirtualLoop(base_events.BaseEventLoop):
         if not self._ready:
             self._jump()
         ready, scheduled = self._ready, self._scheduled
-        while scheduled and scheduled[0]._when <= self._now:  # type: ignore[attr-defined]
-            due = heapq.heappop(scheduled)
+        while scheduled and scheduled[0][0] <= self._now:
+            due = heapq.heappop(scheduled)[2]
             due._scheduled = False  # type: ignore[attr-defined]
             ready.append(due)
         self._rounds += 1
@@ -187,17 +178,17 @@ class VirtualLoop(base_events.BaseEventLoop):
     def _jump(self) -> None:
         """Go to the time of the first timer that was not cancelled."""
         if self._timer_cancelled_count > max(MANY, len(self._scheduled) / 2):
-            self._scheduled = [handle for handle in self._scheduled if not handle.cancelled()]
+            self._scheduled = [due for due in self._scheduled if not due[2].cancelled()]
             heapq.heapify(self._scheduled)
             self._timer_cancelled_count = 0
         scheduled = self._scheduled
-        while scheduled and scheduled[0].cancelled():
+        while scheduled and scheduled[0][2].cancelled():
             heapq.heappop(scheduled)
             self._timer_cancelled_count -= 1
         if not scheduled:
             raise Spinning(f"nothing is due any more after {self._now:.6f} s, yet something is waited for")
         self._rounds = 0
-        self._now = max(self._now, scheduled[0].when())
+        self._now = max(self._now, scheduled[0][0])
 
     def _interleave(self, batch: list[asyncio.Handle]) -> list[asyncio.Handle]:
         """Shuffle the turns of the processes; within one, the order stays."""

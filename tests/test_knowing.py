@@ -17,7 +17,7 @@ from p2pml.ensemble.moments import Moments
 from p2pml.errors import BadInput
 from p2pml.gossip import SetEntry
 from p2pml.peer.daemon import Peer
-from p2pml.peer.knowing import KNOWLEDGE
+from p2pml.peer.knowing import AGAIN, KNOWLEDGE, Answered
 
 ROWS: dict[str, list[object]] = {"x": [-8.0, -2.0, 2.0, 8.0]}
 
@@ -66,6 +66,40 @@ async def test_each_row_is_answered_by_who_knows_it_whoever_is_asked(tmp_path: P
         space = decided(peers[0]).space
         peers[1].stop()
         assert peers[0].knowing.space_of(peers[0].colleagues.roll().voters[:1]) == space
+
+
+async def test_a_peer_that_starts_again_stands_where_it_stood(tmp_path: Path) -> None:
+    """Nobody moves, so that a restart costs no density and no temperature of the others."""
+    async with AsyncExitStack() as stack:
+        left = await stack.enter_async_context(peer_here(write_half(tmp_path / "left.csv", -1), tmp_path / "l"))
+        write_half(tmp_path / "right.csv", 1)
+        spaces = []
+        for _ in range(2):
+            async with peer_here(tmp_path / "right.csv", tmp_path / "r", join=(left.address,)) as right:
+                await soon(lambda right=right: decided(right).temperature, "a temperature is chosen")  # type: ignore[misc]
+                spaces.append((left.voting.ground, decided(right)))
+        assert spaces[0] == spaces[1]
+
+
+async def test_a_temperature_that_could_not_be_found_is_not_looked_for_at_once(tmp_path: Path) -> None:
+    """Each search asks every voter, so that those who wait for one that does not answer do so ever more seldom."""
+    async with peer_here(write_half(tmp_path / "left.csv", -1), tmp_path / "l") as peer:
+        knowing, asked = peer.knowing, list[int]()
+        await soon(lambda: decided(peer).because not in (NO_SPACE, NOT_COMPARED), "it has looked at itself")
+        trained = peer.voting.trained
+        assert trained is not None
+
+        async def ask(columns: Any, rows: int, space: str) -> Answered:
+            asked.append(rows)
+            return Answered([], {}, complete=False)
+
+        knowing._calibrated = None
+        for _ in range(3):
+            await knowing._calibrate(trained, ask)
+        assert len(asked) == 1
+        knowing._not_before = 0.0
+        await knowing._calibrate(trained, ask)
+        assert (len(asked), knowing._pause) == (2, 4 * AGAIN)
 
 
 async def test_until_the_peers_agree_the_mean_stands_in_and_says_so(tmp_path: Path) -> None:

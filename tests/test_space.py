@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgpack
 import numpy as np
 import pytest
 from test_moments import SCHEMA, part, together
@@ -24,6 +25,16 @@ def test_the_same_moments_give_the_same_space_to_the_last_bit() -> None:
     assert again.digest == SPACE.digest == digest_of({some.digest for some in MOMENTS})
     assert again.project(PARTS[0]).tobytes() == SPACE.project(PARTS[0]).tobytes()
     assert Space.of(MOMENTS[:2]).digest != SPACE.digest
+
+
+def test_a_space_comes_back_from_its_data_to_the_last_bit() -> None:
+    """And one of another version does not."""
+    data = msgpack.unpackb(msgpack.packb(SPACE.to_data()))
+    again = Space.from_data(data)
+    assert again.digest == SPACE.digest
+    assert again.project(PARTS[0]).tobytes() == SPACE.project(PARTS[0]).tobytes()
+    with pytest.raises(ValueError, match="version 99"):
+        Space.from_data(data | {"version": 99})
 
 
 def test_all_rows_together_have_mean_0_and_variance_1_along_each_component() -> None:

@@ -10,6 +10,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -91,6 +92,29 @@ class Space:
         ]
         centre, scale, directions = _components(total, order)
         return cls(members, numbers, days, flags, levels, centre, scale, directions)
+
+    def to_data(self) -> dict[str, Any]:
+        """As plain data, for the disk of whoever stands in it."""
+        layout = {name: getattr(self, name) for name in ("members", "numbers", "dates", "flags", "levels")}
+        arrays = {name: getattr(self, name).astype("<f8").tobytes() for name in ("centre", "scale", "directions")}
+        return {"version": SPACE, **layout, **arrays}
+
+    @classmethod
+    def from_data(cls, data: Any) -> Space:
+        """The other end, for what was verified: ValueError, KeyError or TypeError where it is none of this version."""
+        if data["version"] != SPACE:
+            raise ValueError(f"a space of version {data['version']}")
+        centre, scale, directions = (np.frombuffer(data[name], "<f8") for name in ("centre", "scale", "directions"))
+        return cls(
+            members=tuple(data["members"]),
+            numbers=tuple(data["numbers"]),
+            dates=tuple(data["dates"]),
+            flags=tuple(data["flags"]),
+            levels=tuple((name, tuple(texts)) for name, texts in data["levels"]),
+            centre=centre,
+            scale=scale,
+            directions=directions.reshape(len(centre), -1),
+        )
 
     def project(self, columns: Columns, first_row: int = 1) -> Floats:
         """The points of rows, float64 of shape (rows, components); a column that the rows lack is missing."""
