@@ -69,7 +69,7 @@ async def test_each_row_is_answered_by_who_knows_it_whoever_is_asked(tmp_path: P
 
 
 async def test_a_peer_that_starts_again_stands_where_it_stood(tmp_path: Path) -> None:
-    """Nobody moves, so that a restart costs no density and no temperature of the others."""
+    """Nobody moves, so that a restart costs no density of the others."""
     async with AsyncExitStack() as stack:
         left = await stack.enter_async_context(peer_here(write_half(tmp_path / "left.csv", -1), tmp_path / "l"))
         write_half(tmp_path / "right.csv", 1)
@@ -77,7 +77,7 @@ async def test_a_peer_that_starts_again_stands_where_it_stood(tmp_path: Path) ->
         for _ in range(2):
             async with peer_here(tmp_path / "right.csv", tmp_path / "r", join=(left.address,)) as right:
                 await soon(lambda right=right: decided(right).temperature, "a temperature is chosen")  # type: ignore[misc]
-                spaces.append((left.voting.ground, decided(right)))
+                spaces.append((left.voting.ground, decided(right).space))
         assert spaces[0] == spaces[1]
 
 
