@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import heapq
-import math
 from collections.abc import Callable
-from typing import TypeAlias
+from heapq import heappop, heappush
+from math import ceil
+from typing import Any, TypeAlias
 
-Happening: TypeAlias = Callable[[], None]
+Happening: TypeAlias = Callable[..., object]
 
 MICROSECONDS = 1_000_000
 
@@ -17,7 +17,7 @@ class Clock:
 
     def __init__(self) -> None:
         """Begin at 0."""
-        self._heap: list[tuple[int, int, Happening]] = []
+        self._heap: list[tuple[int, int, Happening, tuple[Any, ...]]] = []
         self._count = 0
         self.ticks = 0
 
@@ -26,20 +26,26 @@ class Clock:
         """The time in s."""
         return self.ticks / MICROSECONDS
 
-    def at(self, time: float, happening: Happening) -> None:
+    def __len__(self) -> int:
+        """Count what is arranged."""
+        return len(self._heap)
+
+    def at(self, time: float, happening: Happening, *arguments: Any) -> None:
         """Arrange something at a time in s, rounded up: nothing happens early."""
         self._count += 1
-        ticks = max(self.ticks, math.ceil(time * MICROSECONDS))
-        heapq.heappush(self._heap, (ticks, self._count, happening))
+        ticks = max(self.ticks, ceil(time * MICROSECONDS))
+        heappush(self._heap, (ticks, self._count, happening, arguments))
 
-    def after(self, delay: float, happening: Happening) -> None:
+    def after(self, delay: float, happening: Happening, *arguments: Any) -> None:
         """Arrange something after a delay in s."""
-        self.at(self.now + delay, happening)
+        self._count += 1
+        heappush(self._heap, (self.ticks + ceil(delay * MICROSECONDS), self._count, happening, arguments))
 
     def run(self, duration: float) -> None:
         """Let so much time pass, in s, and do all that is due in it."""
         end = self.ticks + round(duration * MICROSECONDS)
-        while self._heap and self._heap[0][0] <= end:
-            self.ticks, _, happening = heapq.heappop(self._heap)
-            happening()
+        heap = self._heap
+        while heap and heap[0][0] <= end:
+            self.ticks, _, happening, arguments = heappop(heap)
+            happening(*arguments)
         self.ticks = end

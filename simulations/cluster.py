@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from struct import Struct
 
 from p2pml.gossip import (
     Address,
@@ -39,11 +40,18 @@ from p2pml.gossip import (
 from p2pml.gossip.node import acquaint
 from p2pml.gossip.wire import Wire
 
-from .clock import Clock
+from .clock import MICROSECONDS, Clock
 from .direct import DirectWire
 from .network import Conditions, Network
 
 PORT = 7946
+
+UNTRACED_LIMIT = 1024
+"""Pieces of the trace that are hashed at once: a call for each takes longer than the hashing."""
+
+_MOMENT = Struct("<qIII").pack
+_TIMER = 0xFFFFFFFF
+"""Stands for the source of a datagram where a timer fires."""
 
 
 @dataclass
@@ -129,15 +137,21 @@ class Host:
 
     def take(self, event: Event) -> None:
         """Give an event to the node, and do what it asks for."""
-        if self.node is None:
+        node, cluster = self.node, self._cluster
+        if node is None:
             return
         if self._waiting is not None:
             self._waiting.append(event)
             return
-        effects = self.node.handle(event, self._cluster.clock.now)
-        self._cluster.record(self, event, effects)
+        effects = node.handle(event, cluster.clock.ticks / MICROSECONDS)
+        cluster.record(self, event, effects)
         for effect in effects:
-            self._do(effect)
+            if type(effect) is SendDatagram:
+                cluster.network.send(self.address, effect.to, effect.data)
+            elif type(effect) is SetTimer:
+                cluster.clock.at(effect.at, self._fire, node, effect.token)
+            else:
+                self._do(effect)
 
     def datagram(self, source: Address, data: bytes) -> None:
         """Receive a datagram."""
@@ -152,10 +166,6 @@ class Host:
     def _do(self, effect: Effect) -> None:
         cluster, node = self._cluster, self.node
         match effect:
-            case SendDatagram(to, data):
-                cluster.network.send(self.address, to, data)
-            case SetTimer(at, token):
-                cluster.clock.at(at, lambda: self._if_same(node, TimerFired(token)))
             case OpenStream(to, data, token):
                 cluster.network.request(
                     self.address, to, data, lambda answer: self._if_same(node, _outcome(token, answer))
@@ -163,11 +173,19 @@ class Host:
             case AnswerStream(token, data):
                 self._answers.pop(token)(data)
             case Notify(change):
-                self.changes.append((cluster.clock.now, change))
+                if cluster.keeps_changes:
+                    self.changes.append((cluster.clock.now, change))
+                for observer in cluster.change_observers:
+                    observer(self, change)
                 if isinstance(change, GenerationRaised):
                     self.disk.generation = change.generation
                 elif isinstance(change, IdentityConflict):
                     self.crash()
+
+    def _fire(self, node: Node, token: int) -> None:
+        """Fire a timer of a run, if that still goes on."""
+        if self.node is node:
+            self.take(TimerFired(token))
 
     def _if_same(self, node: Node | None, event: Event) -> None:
         """Give an event to the run that it belongs to; to no later one."""
@@ -180,11 +198,12 @@ def _outcome(token: int, answer: bytes | None) -> Event:
 
 
 Observer = Callable[[Host, Event, list[Effect]], None]
+ChangeObserver = Callable[[Host, Change], None]
 
 
 @dataclass
 class Cluster:
-    """Hosts on one network. `observers` see every event and its effects as they happen."""
+    """Hosts on one network. Observers see every event with its effects, and every change, as they happen."""
 
     size: int
     seed: int = 0
@@ -192,6 +211,9 @@ class Cluster:
     conditions: Conditions = field(default_factory=Conditions)
     name: str = "simulated"
     observers: list[Observer] = field(default_factory=list)
+    change_observers: list[ChangeObserver] = field(default_factory=list)
+    keeps_changes: bool = True
+    """Whether hosts remember all their changes: thousands of hosts that come and go have no room for them."""
     direct: bool = False
     """Whether packets carry their messages, so that only a sample is read from its bytes: an eighth faster."""
 
@@ -204,6 +226,8 @@ class Cluster:
         self.network = Network(self.clock, rng, self.conditions)
         self.hosts = [Host(self, index) for index in range(self.size)]
         self._trace = blake2b(digest_size=16)
+        self._untraced: list[bytes] = []
+        self._places: dict[Address, int] = {}
 
     def __getitem__(self, index: int) -> Host:
         """Look a host up."""
@@ -214,7 +238,7 @@ class Cluster:
     def start(self, *, seed: int = 0, within: float = 0.0) -> None:
         """Boot all hosts, evenly within some seconds, with one of them as everybody's seed."""
         for host in self.hosts:
-            self.clock.after(within * host.index / self.size, lambda host=host: host.boot([self[seed].address]))  # type: ignore[misc]
+            self.clock.after(within * host.index / self.size, host.boot, [self[seed].address])
 
     def form(self) -> None:
         """Boot all hosts now, and let each know all others: where the joining is not what is studied."""
@@ -290,18 +314,25 @@ class Cluster:
 
     def record(self, host: Host, event: Event, effects: list[Effect]) -> None:
         """Add an event to the trace, and show it to the observers."""
-        match event:
-            case DatagramReceived(source, data):
-                self._trace.update(f"{self.clock.ticks} {host.index} {source[0]} {len(data)} ".encode())
-                self._trace.update(data)
-            case TimerFired(token):
-                self._trace.update(b"%d %d t%d\n" % (self.clock.ticks, host.index, token))
-            case _:
-                self._trace.update(f"{self.clock.ticks} {host.index} {event!r}\n".encode())
+        untraced = self._untraced
+        if type(event) is DatagramReceived:
+            place = self._places.setdefault(event.source, len(self._places))
+            untraced += (_MOMENT(self.clock.ticks, host.index, place, len(event.data)), event.data)
+        elif type(event) is TimerFired:
+            untraced.append(_MOMENT(self.clock.ticks, host.index, _TIMER, event.token))
+        else:
+            untraced.append(f"{self.clock.ticks} {host.index} {event!r}\n".encode())
+        if len(untraced) > UNTRACED_LIMIT:
+            self._hash_trace()
         for observer in self.observers:
             observer(host, event, effects)
 
     @property
     def trace(self) -> str:
         """The hash of all that has happened, in order."""
+        self._hash_trace()
         return self._trace.hexdigest()
+
+    def _hash_trace(self) -> None:
+        self._trace.update(b"".join(self._untraced))
+        self._untraced.clear()

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from p2pml.errors import BadInput
-from p2pml.gossip import Effect, Event, IdentityConflict, Notify
+from p2pml.gossip import Change, IdentityConflict
 
 from . import recovery
 from .cluster import Cluster, Disk, Host
@@ -82,18 +82,18 @@ class Run:
     def __init__(self, plan: Plan) -> None:
         """Arrange everything; nothing has happened yet."""
         self.plan = plan
-        self.cluster = Cluster(plan.peers, plan.seed, conditions=plan.weather, direct=True)
+        self.cluster = Cluster(plan.peers, plan.seed, conditions=plan.weather, direct=True, keeps_changes=False)
         step = max(1, plan.peers // WATCHED)
         self.watched = range(0, plan.peers, step)
-        Invariants(self.cluster, frozenset(self.watched)).watch()
-        self.cluster.observers.append(self._ends)
+        self.invariants = Invariants(self.cluster, frozenset(self.watched)).watch()
+        self.cluster.change_observers.append(self._ends)
         self.timeline: list[dict[str, float]] = []
         self.recovered: float | None = None
         first = plan.peers if plan.first is None else plan.first
         for host in self.cluster.hosts[:first]:
-            self.cluster.clock.after(host.index / plan.peers, lambda host=host: self._boot(host))  # type: ignore[misc]
+            self.cluster.clock.after(host.index / plan.peers, self._boot, host)
         for operation in plan.operations:
-            self.cluster.clock.at(operation.at, lambda operation=operation: self._do(operation))  # type: ignore[misc]
+            self.cluster.clock.at(operation.at, self._do, operation)
 
     # The course of a run.
 
@@ -138,9 +138,10 @@ class Run:
 
     def _glance(self) -> None:
         up = {host.id for host in self.cluster.up()}
-        views = [host.running for index in self.watched if (host := self.cluster[index]).node is not None]
-        believed = [{record.id for record in view.records() if record.live} for view in views]
-        right = [len(view & up) / max(1, len(view | up)) for view in believed]
+        views = [view for index in self.watched if (view := self.invariants.view(self.cluster[index])) is not None]
+        believed = [view.live for view in views]
+        shared = [len(live & up) for live in believed]
+        right = [common / max(1, len(live) + len(up) - common) for live, common in zip(believed, shared, strict=True)]
         self.timeline.append(
             {
                 "time": self.cluster.clock.now,
@@ -150,10 +151,9 @@ class Run:
             }
         )
 
-    def _ends(self, host: Host, event: Event, effects: list[Effect]) -> None:
-        for effect in effects:
-            if isinstance(effect, Notify) and isinstance(effect.change, IdentityConflict):
-                raise Broken(f"{STAYS}: {host.name} at {self.cluster.clock.now:.6f} s gave its identity up")
+    def _ends(self, host: Host, change: Change) -> None:
+        if isinstance(change, IdentityConflict):
+            raise Broken(f"{STAYS}: {host.name} at {self.cluster.clock.now:.6f} s gave its identity up")
 
     # Operations.
 
@@ -179,7 +179,7 @@ class Run:
                 name = f"black hole {operation.at}"
                 network.cut(here, None, name)
                 network.cut(None, here, name)
-                cluster.clock.after(operation.amount, lambda: network.heal(name))
+                cluster.clock.after(operation.amount, network.heal, name)
             case "slow":
                 least, most = self.plan.weather.delay
                 self._worsen(f"slow {operation.hosts}", here, delay=(least * operation.amount, most * operation.amount))

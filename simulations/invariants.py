@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 from p2pml.gossip import (
     AnswerStream,
-    DatagramReceived,
     Effect,
     Event,
     MemberChanged,
+    Node,
     Notify,
     OpenStream,
     SendDatagram,
@@ -54,6 +54,19 @@ class Broken(AssertionError):
     """A property does not hold. The message names it, the host and the time."""
 
 
+@dataclass(slots=True)
+class View:
+    """What one node of one host holds, followed claim by claim."""
+
+    node: Node
+    journal: list[Record]
+    """The claims that it stored since the last look."""
+    seen: dict[str, Record] = field(default_factory=dict)
+    live: set[str] = field(default_factory=set)
+    suspected: dict[str, tuple[float, int]] = field(default_factory=dict)
+    """Since when it suspects whom, and the fewest live members that it has known since."""
+
+
 @dataclass
 class Invariants:
     """The protocol's safety properties, checked at each event of each host."""
@@ -61,11 +74,9 @@ class Invariants:
     cluster: Cluster
     hosts: frozenset[int] | None = None
     """Whose views are checked; `None` means everybody's. In a large cluster a sample must do."""
-    _seen: dict[Run, dict[str, Record]] = field(default_factory=dict)
-    _states: dict[Run, int] = field(default_factory=dict)
+    _own: dict[int, Record] = field(default_factory=dict)
     _highest: dict[Run, int] = field(default_factory=dict)
-    _suspected: dict[Run, dict[str, tuple[float, int]]] = field(default_factory=dict)
-    """Since when each run suspects whom, and the fewest live members that it has known since."""
+    _views: dict[int, View] = field(default_factory=dict)
 
     def watch(self) -> Invariants:
         """Look on from now on."""
@@ -74,20 +85,37 @@ class Invariants:
 
     def __call__(self, host: Host, event: Event, effects: list[Effect]) -> None:
         """Check everything after one event."""
-        node = host.running
-        run = (host.id, node.me.generation, node.me.nonce)
-        own = node.record(host.id)
-        self._hold(own is not None and own.status in (Status.ALIVE, Status.LEFT), "nobody declares itself dead", host)
-        assert own is not None
-        self._highest[run] = max(self._highest.get(run, 0), own.incarnation)
+        own = host.running.record(host.id)
+        if own is not self._own.get(host.index):
+            self._check_own(host, own)
         if self.hosts is not None and host.index not in self.hosts:
             return
         self._check_effects(host, event, effects)
         self._check_queues(host)
-        if node.state() != self._states.get(run) or any(isinstance(effect, Notify) for effect in effects):
-            self._states[run] = node.state()
-            self._check_records(host, run)
-        self._check_verdicts(host, run, event, effects)
+        view = self.view(host)
+        assert view is not None
+        if view.journal:
+            self._check_records(host, view)
+        if type(event) is TimerFired:
+            self._check_verdicts(host, view, effects)
+
+    def view(self, host: Host) -> View | None:
+        """What a watched host holds; `None` if it is down."""
+        if host.node is None:
+            return None
+        view = self._views.get(host.index)
+        if view is None or view.node is not host.node:
+            view = self._views[host.index] = View(host.node, host.node.journal())
+            view.journal += host.node.records()
+        return view
+
+    def _check_own(self, host: Host, own: Record | None) -> None:
+        held = own is not None and own.status in (Status.ALIVE, Status.LEFT)
+        self._hold(held, "nobody declares itself dead", host)
+        assert own is not None
+        self._own[host.index] = own
+        run = (host.id, *own.epoch)
+        self._highest[run] = max(self._highest.get(run, 0), own.incarnation)
 
     def _hold(self, held: bool, law: str, host: Host, detail: object = "") -> None:
         if not held:
@@ -113,38 +141,37 @@ class Invariants:
         waiting = queues["probes"] + queues["relays"] + queues["suspicions"]
         self._hold(queues["timers"] <= len(ROUNDS) + waiting, "every queue is bounded", host, queues)
 
-    def _check_records(self, host: Host, run: Run) -> None:
-        node = host.running
-        seen, suspected = self._seen.setdefault(run, {}), self._suspected.setdefault(run, {})
-        live = sum(record.live for record in node.records())
-        for record in node.records():
-            before = seen.get(record.id)
-            if before is record:
-                continue
-            seen[record.id] = record
+    def _check_records(self, host: Host, view: View) -> None:
+        suspected, fewest = [], len(view.live)
+        for record in view.journal:
+            before = view.seen.get(record.id)
+            view.seen[record.id] = record
             self._hold(record.id in self.cluster.booted, "views hold only identities that ever booted", host, record)
             forward = before is None or before.rank <= record.rank
             self._hold(forward, "records move one way at each observer", host, record)
             highest = self._highest.get((record.id, *record.epoch), 0)
             raised = record.incarnation <= highest
             self._hold(raised, "only the owner raises its incarnation", host, record)
+            (view.live.add if record.live else view.live.discard)(record.id)
+            fewest = min(fewest, len(view.live))
             if record.status is Status.SUSPECT and (before is None or before.rank != record.rank):
-                suspected[record.id] = (self.cluster.clock.now, live)
-        for peer, (since, fewest) in suspected.items():
-            if live < fewest:
-                suspected[peer] = (since, live)
+                suspected.append(record.id)
+        view.journal.clear()
+        for peer, (since, least) in view.suspected.items():
+            if fewest < least:
+                view.suspected[peer] = (since, fewest)
+        for peer in suspected:
+            view.suspected[peer] = (self.cluster.clock.now, len(view.live))
 
-    def _check_verdicts(self, host: Host, run: Run, event: Event, effects: list[Effect]) -> None:
-        """Check deaths that this host declares itself: they come of a timer, or of a packet that ends a wait."""
-        if not isinstance(event, TimerFired | DatagramReceived):
-            return
+    def _check_verdicts(self, host: Host, view: View, effects: list[Effect]) -> None:
+        """Check deaths that this host declares itself: they come of a timer."""
         settings = self.cluster.settings
         for effect in effects:
             if isinstance(effect, Notify) and isinstance(effect.change, MemberChanged):
                 member = effect.change.member
-                if member.status is Status.DEAD and isinstance(event, TimerFired):
+                if member.status is Status.DEAD:
                     # A deadline is set by how many live then; a cluster that has grown since waits no longer.
-                    since, fewest = self._suspected[run][member.id]
+                    since, fewest = view.suspected[member.id]
                     shortest = timeout(settings, fewest, limits.ACCUSERS_LIMIT)
                     waited = self.cluster.clock.now - since >= shortest - 1e-6
                     self._hold(waited, "no death before its suspicion's deadline", host, member)

@@ -217,9 +217,13 @@ class NetworkClock(Clock):
         """The time in s."""
         return self._loop.time()
 
-    def at(self, time: float, happening: Happening) -> None:
+    def at(self, time: float, happening: Happening, *arguments: Any) -> None:
         """Arrange something at a time in s."""
-        self._loop.call_at(time, happening, context=self._context)
+        self._loop.call_at(time, happening, *arguments, context=self._context)
+
+    def after(self, delay: float, happening: Happening, *arguments: Any) -> None:
+        """Arrange something after a delay in s."""
+        self.at(self.now + delay, happening, *arguments)
 
 
 class NetworkedLoop(VirtualLoop):

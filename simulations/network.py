@@ -109,13 +109,13 @@ class Network:
     def send(self, source: Address, target: Address, data: bytes) -> None:
         """Send a datagram: it arrives once, twice, late or never."""
         self.bytes += len(data)
-        conditions = self.on_link(source, target)
-        copies = 1 + (conditions.duplication > 0 and self._rng.random() < conditions.duplication)
+        conditions = self.on_link(source, target) if self.rules else self.conditions
+        copies = 2 if conditions.duplication > 0 and self._rng.random() < conditions.duplication else 1
         for _ in range(copies):
-            if self._loses(conditions):
+            if conditions.loss > 0 and self._rng.random() < conditions.loss:
                 self.lost += 1
-                continue
-            self._clock.after(self._delay(conditions), lambda: self._deliver(source, target, data))
+            else:
+                self._clock.after(self._delay(conditions), self._deliver, source, target, data)
 
     def request(self, source: Address, target: Address, data: bytes, answered: Callable[[bytes | None], None]) -> None:
         """Send a request by stream; `answered` gets the answer, or `None` where there is none.
@@ -124,11 +124,11 @@ class Network:
         """
         there, back = self.on_link(source, target), self.on_link(target, source)
         if there.loss >= 1 or back.loss >= 1:
-            self._clock.after(STREAM_TIMEOUT, lambda: answered(None))
+            self._clock.after(STREAM_TIMEOUT, answered, None)
             return
 
         def answer(reply: bytes) -> None:
-            self._clock.after(self._delay(back), lambda: answered(reply))
+            self._clock.after(self._delay(back), answered, reply)
 
         def arrive() -> None:
             endpoint = self._endpoints.get(target)
@@ -153,9 +153,6 @@ class Network:
             if rule.matches(source, target):
                 return rule.conditions
         return self.conditions
-
-    def _loses(self, conditions: Conditions) -> bool:
-        return conditions.loss > 0 and self._rng.random() < conditions.loss
 
     def _delay(self, conditions: Conditions) -> float:
         least, most = conditions.delay

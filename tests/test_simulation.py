@@ -325,7 +325,7 @@ def test_time_moves_only_to_what_is_due() -> None:
     """Happenings come in the order of their times, and at one time in the order of their making."""
     clock, seen = Clock(), list[tuple[float, str]]()
     for delay, name in ((2.0, "late"), (1.0, "one"), (1.0, "two")):
-        clock.after(delay, lambda name=name: seen.append((clock.now, name)))  # type: ignore[misc]
+        clock.after(delay, lambda name=name: seen.append((clock.now, name)))
     clock.at(-5.0, lambda: seen.append((clock.now, "past")))
     clock.run(1.5)
     assert seen == [(0.0, "past"), (1.0, "one"), (1.0, "two")]

@@ -21,6 +21,8 @@ class Members:
         self._order: list[str] = []
         self._next = 0
         self._live = 0
+        self.journal: list[Record] | None = None
+        """The claims that were stored, for an onlooker who empties it."""
 
     def __len__(self) -> int:
         """Count everybody remembered."""
@@ -51,6 +53,8 @@ class Members:
             return False
         was_live = known is not None and known.live
         self._records[record.id] = record
+        if self.journal is not None:
+            self.journal.append(record)
         if known is not None and (known.epoch, known.address) != (record.epoch, record.address):
             self._observed.pop(record.id, None)
         if record.live and not was_live:
@@ -84,6 +88,8 @@ class Members:
     def fill(self, records: Mapping[str, Record]) -> None:
         """Know these members, all live, in place of whoever was known."""
         self._records = dict(records)
+        if self.journal is not None:
+            self.journal.extend(records.values())
         self._order = list(records)
         self._observed.clear()
         self._gone.clear()

@@ -157,6 +157,12 @@ class Node:
         """Go through the strongest claims about everybody remembered, in no order to rely on."""
         return self._context.members
 
+    def journal(self) -> list[Record]:
+        """Keep from now on a list of the claims that are stored; whoever asks for it empties it."""
+        journal: list[Record] = []
+        self._context.members.journal = journal
+        return journal
+
     def remembered(self) -> int:
         """Count everybody remembered."""
         return len(self._context.members)
