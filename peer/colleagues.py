@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import msgpack
 import structlog
 
-from p2pml.ensemble.schema import Schema, consensus
-from p2pml.ensemble.summary import FitCommand, ModelState, Summary
+from p2pml.ensemble.electorate import Electorate
+from p2pml.ensemble.schema import Schema
+from p2pml.ensemble.summary import FitCommand, Summary
 from p2pml.errors import RemoteError
 from p2pml.gossip import Member, Node, Status
 
@@ -66,10 +67,9 @@ class Colleagues:
     def __init__(self, node: Node, wire: PeerWire) -> None:
         self.node = node
         self._wire = wire
-        self._schemas: dict[str, Schema] = {}
+        self._electorate = Electorate()
         self._fetching: dict[str, asyncio.Task[None]] = {}
         self._read: dict[str, tuple[bytes, Summary | None]] = {}
-        self._agreed: tuple[object, Schema | None, Mapping[str, str]] = (None, None, {})
 
     def all(self) -> list[Colleague]:
         """Every member that is still remembered, by id."""
@@ -100,14 +100,14 @@ class Colleagues:
 
     def learn_schema(self, schema: Schema) -> None:
         """Remember a schema, this peer's own for one, under its fingerprint."""
-        self._schemas[schema.fingerprint] = schema
+        self._electorate.learn(schema)
 
     async def fetch_schemas(self) -> None:
         """Fetch the schemas that live members name and nobody has shown here yet; what fails is left for next time."""
         tasks = []
         for colleague in self.all():
             fingerprint = colleague.summary.schema if colleague.summary and colleague.live else None
-            if fingerprint is None or fingerprint in self._schemas:
+            if fingerprint is None or self._electorate.knows(fingerprint):
                 continue
             if fingerprint not in self._fetching:
                 task = asyncio.create_task(self._fetch(colleague.member, fingerprint))
@@ -119,34 +119,17 @@ class Colleagues:
     def roll(self) -> Roll:
         """Who votes now. Live members without a model, or whose schema does not fit, are absent with the reason."""
         live = [colleague for colleague in self.all() if colleague.live]
-        known = {
-            c.id: (c.summary.schema, c.summary.rows)
-            for c in live
-            if c.summary and c.summary.voting and c.summary.schema in self._schemas
-        }
-        schema, misfits = self._agree(known)
-        voters, absent = [], []
-        for colleague in live:
-            reason = misfits.get(colleague.id) or _why_absent(colleague.summary, colleague.id in known)
-            if reason is None:
-                voters.append(colleague)
-            else:
-                absent.append((colleague.member, reason))
+        decided = self._electorate.decide({colleague.id: colleague.summary for colleague in live})
+        voters = tuple(colleague for colleague in live if colleague.id not in decided.absent)
+        absent = tuple((c.member, decided.absent[c.id]) for c in live if c.id in decided.absent)
         holders = {voter.id: (voter.member,) for voter in voters}
-        return Roll(schema, tuple(voters), tuple(absent), misfits, holders)
+        return Roll(decided.schema, voters, absent, decided.misfits, holders)
 
     async def close(self) -> None:
         """Stop fetching."""
         for task in self._fetching.values():
             task.cancel()
         await asyncio.gather(*self._fetching.values(), return_exceptions=True)
-
-    def _agree(self, known: dict[str, tuple[str, int]]) -> tuple[Schema | None, Mapping[str, str]]:
-        """The consensus; it is computed anew only when a schema or a number of rows has changed."""
-        if self._agreed[0] != known:
-            schemas = {id: (self._schemas[fingerprint], rows) for id, (fingerprint, rows) in known.items()}
-            self._agreed = (known, *consensus(schemas))
-        return self._agreed[1], self._agreed[2]
 
     async def _fetch(self, member: Member, fingerprint: str) -> None:
         try:
@@ -158,7 +141,7 @@ class Colleagues:
             return
         finally:
             del self._fetching[fingerprint]
-        self._schemas[schema.fingerprint] = schema
+        self._electorate.learn(schema)
         if schema.fingerprint != fingerprint:
             log.debug("a peer showed another schema than it named", peer=member.name)
 
@@ -169,16 +152,6 @@ def _read_summary(id: str, raw: bytes) -> Summary | None:
     except RemoteError as error:
         log.debug("a summary cannot be read", peer=id, why=str(error))
         return None
-
-
-def _why_absent(summary: Summary | None, schema_known: bool) -> str | None:
-    if summary is None:
-        return "it has said nothing of a model yet"
-    if not summary.voting:
-        if summary.state is ModelState.FAILED:
-            return f"it has no model: {summary.reason}"
-        return "it is starting" if summary.state is ModelState.LOADING else "it is training its first model"
-    return None if schema_known else "its schema has not arrived yet"
 
 
 def _unpack(raw: bytes) -> object:

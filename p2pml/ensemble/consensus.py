@@ -33,6 +33,9 @@ def consensus(schemas: Mapping[str, tuple[Schema, int]]) -> tuple[Schema | None,
     if not schemas:
         return None, {}
     peers = sorted(schemas.items())
+    first = peers[0][1][0]
+    if all(schema == first for _, (schema, _) in peers):
+        return first, {}
     majority = _majority(peers)
 
     def order(peer: tuple[str, tuple[Schema, int]]) -> tuple[int, int, str]:
