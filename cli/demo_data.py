@@ -6,24 +6,21 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from p2pml.ensemble.combine import combine
 from p2pml.ensemble.cutting import cut
+from p2pml.ensemble.digits import TARGET, Columns, digits
 from p2pml.ensemble.models import train
-from p2pml.ensemble.schema import Schema, infer
+from p2pml.ensemble.schema import Schema
 from p2pml.ensemble.vote import Vote
 from p2pml.peer.scoring import statistics_of
 
 MODEL = "hist-gradient-boosting"
 """The model that a peer trains by default."""
 
-TARGET = "digit"
 SEED = 0
-Columns = dict[str, list[object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +51,7 @@ class Digits:
 
 def load() -> Digits:
     """1,797 digits of 8 by 8 pixels, a fifth of them put aside."""
-    from sklearn.datasets import load_digits
-
-    bunch: Any = load_digits()
-    order = np.random.default_rng(SEED).permutation(len(bunch.target))
-    unseen, rows = np.split(order, [len(order) // 5])
-    names = [*bunch.feature_names, TARGET]
-    # Whole numbers, and text, as somebody's file would have them.
-    table = np.column_stack([bunch.data, bunch.target]).astype(int).astype(str)
-
-    def columns(places: NDArray[np.intp]) -> Columns:
-        return {name: list(table[places, at].tolist()) for at, name in enumerate(names)}
-
-    mine = columns(rows)
-    return Digits(mine, columns(unseen), infer(mine, TARGET, "classification"))
+    return Digits(*digits(SEED))
 
 
 def write_parts(digits: Digits, names: Sequence[str], folder: Path) -> dict[str, Path]:

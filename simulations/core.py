@@ -15,12 +15,15 @@ from p2pml.errors import BadInput
 from p2pml.gossip import Change, IdentityConflict
 
 from . import recovery
+from .asking import Clients
 from .cluster import Cluster, Disk, Host
 from .invariants import LAWS, Broken, Invariants
+from .learners import Learners
+from .lessons import lessons
 from .network import Rule
 from .operations import Operation
 from .plans import Plan
-from .reports import CRASH, LIVENESS, SAFETY, Breach, Report
+from .reports import CRASH, LATE, LIVENESS, SAFETY, UNTRUE, VOTES, Breach, Report
 
 PATIENCE = 150.0
 """Virtual seconds that a healed core has to recover: ten greetings of the dead, or five of the longest suspicions."""
@@ -87,6 +90,9 @@ class Run:
         self.watched = range(0, plan.peers, step)
         self.invariants = Invariants(self.cluster, frozenset(self.watched)).watch()
         self.cluster.change_observers.append(self._ends)
+        known = lessons(plan.peers)
+        self.learners = Learners(self.cluster, known)
+        self.clients = Clients(self.cluster, self.learners, known)
         self.timeline: list[dict[str, float]] = []
         self.recovered: float | None = None
         first = plan.peers if plan.first is None else plan.first
@@ -118,7 +124,7 @@ class Run:
         while cluster.clock.now < begin + PATIENCE:
             cluster.run(GLANCE)
             self._glance()
-            wrong = recovery.complaint(cluster, core, recovery.as_good(cluster, core))
+            wrong = recovery.complaint(cluster, core, recovery.as_good(cluster, core)) or self.clients.vouch(core)
             if wrong is None:
                 self.recovered = cluster.clock.now - begin
                 return None
@@ -149,6 +155,7 @@ class Run:
                 "believed": sum(map(len, believed)) / max(1, len(views)),
                 "agreement": sum(right) / max(1, len(views)),
             }
+            | self.clients.since_last_time()
         )
 
     def _ends(self, host: Host, change: Change) -> None:
@@ -160,6 +167,7 @@ class Run:
     def _boot(self, host: Host) -> None:
         joined = [other.address for other in self.cluster.hosts[:JOINED] if other is not host]
         host.boot([*joined, *host.disk.addresses])
+        self.learners.booted(host)
 
     def _do(self, operation: Operation) -> None:
         cluster, network = self.cluster, self.cluster.network
@@ -212,16 +220,15 @@ class Run:
                 host.pause()
                 cluster.clock.after(operation.amount, host.resume)
             case "fit" if host.node is not None:
-                # What a retrained model leaves in the catalogue.
-                cluster.write(host.index, "model", f"{operation.at}".encode() * 8)
+                self.learners.fit(host)
 
     # What it showed.
 
     def report(self, breach: Breach | None) -> Report:
         """Sum it up."""
         network, seconds = self.cluster.network, max(GLANCE, self.cluster.clock.now)
-        properties = (*LAWS, STAYS, NO_ERROR, *recovery.LAWS)
-        measures = {
+        properties = (*LAWS, LATE, UNTRUE, STAYS, NO_ERROR, *recovery.LAWS, VOTES)
+        measures = self.clients.measures() | {
             "seconds": self.cluster.clock.now,
             "operations": float(len(self.plan.operations)),
             "messages": float(network.delivered),

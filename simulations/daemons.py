@@ -33,8 +33,8 @@ from .machines import Machine, warm_up
 from .network import Rule
 from .parts import write_part
 from .plans import Plan
-from .questions import LATE, UNTRUE, Client
-from .reports import CRASH, LIVENESS, SAFETY, Breach, Report
+from .questions import Client
+from .reports import CRASH, LATE, LIVENESS, SAFETY, UNTRUE, VOTES, Breach, Report
 from .sandbox import sandbox
 
 PATIENCE = 150.0
@@ -55,7 +55,6 @@ UNEXPECTED = ("a request failed unexpectedly", "something went wrong inside")
 STAYS = "no peer ends by itself"
 NO_ERROR = "nothing goes wrong inside"
 VIEWS = "the core's views equal the live peers"
-VOTES = "answers hold every vote of the core"
 LAWS = {LATE: SAFETY, UNTRUE: SAFETY, STAYS: SAFETY, NO_ERROR: CRASH, VIEWS: LIVENESS, VOTES: LIVENESS}
 """The properties, and the kind of each one's failure."""
 

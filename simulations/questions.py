@@ -17,6 +17,7 @@ from p2pml.peer.training import Trained
 
 from .machines import Machine
 from .parts import NAMES, questions, truth
+from .reports import LATE, UNTRUE
 
 if TYPE_CHECKING:
     from .daemons import Run
@@ -25,8 +26,6 @@ DEADLINE = 2.0
 """Seconds that each answer may take."""
 ABLE = 50.0
 """How many times slower than usual a machine may be and still be held to deadlines: each answer takes some threads."""
-LATE = "answers come by their deadline"
-UNTRUE = "the count of votes is true"
 ROWS = 8
 """Rows of each question; always the same ones, so that each model's vote is computed once."""
 SLACK = 0.25

@@ -11,6 +11,11 @@ HELD, SAFETY, LIVENESS, CRASH, DETERMINISM = "held", "safety", "liveness", "cras
 EXIT_CODES: Mapping[str, int] = {HELD: 0, SAFETY: 3, LIVENESS: 4, CRASH: 5, DETERMINISM: 6}
 """What a process ends with, by the kind of failure."""
 
+LATE = "answers come by their deadline"
+UNTRUE = "the count of votes is true"
+VOTES = "answers hold every vote of the core"
+"""What is asked of answers on both layers."""
+
 
 @dataclass(frozen=True)
 class Breach:
