@@ -96,6 +96,7 @@ def test_a_failing_sweep_stores_its_first_failure(shell: Shell, monkeypatch: pyt
 
     # In this process, where the bug is planted.
     monkeypatch.setattr(sweeps, "sweep", lambda run, plans, jobs: ((plan, run(plan)) for plan in plans))
+    monkeypatch.setattr("p2pml.cli.simulate.SHOWN", 1)
     hasty_verdict(monkeypatch)
     done = shell("simulate", "crash-restart", "--peers", "4", "--minutes", "0.6", "--seeds", "0..13")
     assert done.code == 3
