@@ -11,6 +11,7 @@ from p2pml.ensemble.combine import combine
 from p2pml.ensemble.electorate import Electorate
 from p2pml.simulations import asking, core
 from p2pml.simulations.asking import Clients
+from p2pml.simulations.cluster import Host
 from p2pml.simulations.core import run
 from p2pml.simulations.lessons import ROWS, learn, lessons
 from p2pml.simulations.operations import Operation
@@ -111,7 +112,7 @@ def _late(patch: pytest.MonkeyPatch) -> None:
 def _made_up(patch: pytest.MonkeyPatch) -> None:
     """A peer that refuses is counted as if it had voted."""
 
-    def counted(self: Clients, question: asking.Question, voter: core.Host, why: str) -> None:
+    def counted(self: Clients, question: asking.Question, voter: Host, why: str) -> None:
         question.ballots[voter.id] = self._learners.lesson(voter)
         self._done(question, voter.id)
 
@@ -124,7 +125,7 @@ def _dropped(patch: pytest.MonkeyPatch) -> None:
 
     def but_the_last(self: Clients, question: asking.Question, member: object, decided: object) -> None:
         if member is question.live[-1]:
-            question.waiting.discard(member.id)  # type: ignore[attr-defined]
+            question.waiting.discard(member.id)
         else:
             begin(self, question, member, decided)  # type: ignore[arg-type]
 
