@@ -31,5 +31,5 @@ def test_the_number_of_sources_is_bounded() -> None:
         buckets.admit(("10.0.0.1", 1), 0.0)
     for port in range(1, SOURCES_LIMIT + 1):
         assert buckets.admit(("10.0.0.2", port), 0.0)
-    assert len(buckets._buckets) == SOURCES_LIMIT
+    assert len(buckets) == SOURCES_LIMIT
     assert buckets.admit(("10.0.0.1", 1), 0.0)

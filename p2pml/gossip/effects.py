@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from .records import Address, Member, Status
+from .value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class MemberChanged:
     """Another member appeared, or its name, address, status or generation changed.
 
@@ -19,7 +19,7 @@ class MemberChanged:
     before: Status | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EntryChanged:
     """Another member's catalogue entry has a new value, or is gone (`None`). Own writes are not told."""
 
@@ -28,7 +28,7 @@ class EntryChanged:
     value: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class IdentityConflict:
     """Another process runs under this identity and has the better right to it: this node is silent now.
 
@@ -39,7 +39,7 @@ class IdentityConflict:
     address: Address
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class GenerationRaised:
     """The cluster remembers a later run of this identity (an old disk was restored): a higher one was taken.
 
@@ -53,7 +53,7 @@ class GenerationRaised:
 Change: TypeAlias = MemberChanged | EntryChanged | IdentityConflict | GenerationRaised
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SendDatagram:
     """Send one datagram of at most 1,200 bytes. It may be lost, and a send that fails is not reported."""
 
@@ -61,7 +61,7 @@ class SendDatagram:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OpenStream:
     """Send one request and bring back its answer as `StreamAnswered(token)`, or `StreamFailed(token)`.
 
@@ -73,7 +73,7 @@ class OpenStream:
     token: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AnswerStream:
     """Answer the `StreamReceived` of this token. Empty data means that the request was refused."""
 
@@ -81,7 +81,7 @@ class AnswerStream:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SetTimer:
     """Bring back `TimerFired(token)` at this time, on the scale of the `now` that `handle` is given."""
 
@@ -89,7 +89,7 @@ class SetTimer:
     token: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Notify:
     """Tell the daemon that something changed."""
 

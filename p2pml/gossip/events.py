@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from .records import Address
+from .value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Start:
     """The first event: timers begin, and the seeds are greeted. Seeds are IP addresses, tried for ever."""
 
     seeds: tuple[Address, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class DatagramReceived:
     """A datagram arrived. Drain the socket before timers are fired (a bounded number at a time)."""
 
@@ -23,7 +23,7 @@ class DatagramReceived:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StreamReceived:
     """A request came over a stream; exactly one `AnswerStream(token, …)` follows at once."""
 
@@ -32,7 +32,7 @@ class StreamReceived:
     token: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StreamAnswered:
     """The answer to our `OpenStream` of this token."""
 
@@ -40,28 +40,28 @@ class StreamAnswered:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StreamFailed:
     """Our `OpenStream` of this token got no answer."""
 
     token: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TimerFired:
     """A timer's time has come. Timers that were overtaken are still fired, and ignored by their token."""
 
     token: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Join:
     """Somebody says that a peer may live at these addresses: an idempotent hint, never trusted."""
 
     addresses: tuple[Address, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SetEntry:
     """Write an own catalogue entry, or delete it with `None`. Writing the same value again changes nothing.
 
@@ -72,7 +72,7 @@ class SetEntry:
     value: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Moved:
     """This machine is reached at another address now. Everybody is told; the same address again changes nothing.
 
@@ -82,14 +82,14 @@ class Moved:
     address: Address
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Unreachable:
     """A member did not answer a request of the daemon: probe it at once. It is no verdict by itself."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Leave:
     """Go politely: the others are told at once, and the node is silent from then on."""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import lru_cache
 from hashlib import blake2b
 from ipaddress import ip_address
 from typing import TypeAlias
@@ -18,6 +19,7 @@ from typing import TypeAlias
 from p2pml.errors import BadInput
 
 from . import limits
+from .value import value
 
 Address: TypeAlias = tuple[str, int]
 """An IP address (never a host name) and a port, the same for UDP and TCP."""
@@ -42,7 +44,7 @@ PRECEDENCE = (Status.ALIVE, Status.SUSPECT, Status.DEAD, Status.LEFT)
 STRENGTH = {status: strength for strength, status in enumerate(PRECEDENCE)}
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Member:
     """A member as it is seen by this node. `address` is where it is sent to: where it was last heard from."""
 
@@ -54,7 +56,7 @@ class Member:
     incarnation: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Me:
     """This node's own identity.
 
@@ -82,9 +84,16 @@ class Me:
             raise BadInput("the boot nonce is not a number of 64 bits")
 
 
-@dataclass(frozen=True, slots=True)
+STATUS_BITS, INCARNATION_BITS, NONCE_BITS = 2, 32, 64
+STRENGTH_BITS = INCARNATION_BITS + STATUS_BITS
+
+
+@dataclass(slots=True, unsafe_hash=True)
 class Record:
-    """One claim about one member. `accusers`: who says so of a suspect, sorted, at most four."""
+    """One claim about one member. `accusers`: who says so of a suspect, sorted, at most four.
+
+    It is a value: nothing changes one, though the fields that are computed keep the class from being called so.
+    """
 
     id: str
     name: str
@@ -94,29 +103,33 @@ class Record:
     nonce: int
     incarnation: int
     accusers: tuple[str, ...] = ()
-    rank: tuple[int, int, int, int] = field(init=False, compare=False, repr=False)
+    epoch: tuple[int, int] = field(init=False, compare=False, repr=False)
+    """Which run of the member this is about: generation and boot nonce."""
+    rank: int = field(init=False, compare=False, repr=False)
+    """Generation, nonce, incarnation and status as one number: what claims are compared by."""
+    live: bool = field(init=False, compare=False, repr=False)
+    """Whether the member takes part: a suspect does, until the verdict."""
     mark: int = field(init=False, compare=False, repr=False)
+    """The claim's part of the hash of a node's tables."""
+    packed: bytes | None = field(init=False, compare=False, repr=False, default=None)
+    """The claim as it is written in packets, once it has been."""
 
     def __post_init__(self) -> None:
         """Compute once what is compared often."""
-        rank = (self.generation, self.nonce, self.incarnation, STRENGTH[self.status])
-        object.__setattr__(self, "rank", rank)
-        object.__setattr__(self, "mark", mark(self.id, *rank))
-
-    @property
-    def epoch(self) -> tuple[int, int]:
-        """Which run of the member this is about: generation and boot nonce."""
-        return (self.generation, self.nonce)
+        status = STRENGTH[self.status]
+        self.epoch = (self.generation, self.nonce)
+        run = self.generation << NONCE_BITS | self.nonce
+        self.rank = run << STRENGTH_BITS | self.incarnation << STATUS_BITS | status
+        self.live = status < STRENGTH[Status.DEAD]
+        self.mark = mark(self.id, self.generation, self.nonce, self.incarnation, status)
 
     @property
     def strength(self) -> int:
         """Incarnation and status as one number, as digests carry it."""
-        return self.incarnation * len(PRECEDENCE) + STRENGTH[self.status]
+        return self.rank & STRENGTH_MASK
 
-    @property
-    def live(self) -> bool:
-        """Whether the member takes part: a suspect does, until the verdict."""
-        return self.status is Status.ALIVE or self.status is Status.SUSPECT
+
+STRENGTH_MASK = (1 << STRENGTH_BITS) - 1
 
 
 def merge(one: Record, other: Record) -> Record:
@@ -135,6 +148,7 @@ def _presentation(record: Record) -> tuple[bool, Address, str]:
     return (not is_unspecified(record.address), record.address, record.name)
 
 
+@lru_cache(maxsize=4 * limits.MEMBERS_LIMIT)
 def mark(*parts: str | int) -> int:
     """Hash to 64 bits, alike on every machine and in every process; 0 is the mark of nothing."""
     text = "\0".join(map(str, parts))
