@@ -9,18 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from p2pml.gossip import limits
-from p2pml.gossip.messages import Message, Packet
+from p2pml.gossip.messages import Packet
 from p2pml.gossip.records import Me
-from p2pml.gossip.wire import Wire
+from p2pml.gossip.wire import Part, Wire
 
 SAMPLE = 64
 """One packet in so many is read from its bytes."""
-
-
-class Part(bytes):
-    """A message as bytes, and as itself."""
-
-    message: Message
 
 
 class Sealed(bytes):
@@ -37,18 +31,10 @@ class DirectWire(Wire):
         super().__init__(cluster)
         self._opened = 0
 
-    def encode(self, message: Message) -> bytes:
-        """Write one message, and keep it beside its bytes."""
-        part = Part(super().encode(message))
-        part.message = message
-        return part
-
-    def seal(self, me: Me, parts: Sequence[bytes]) -> bytes:
+    def seal(self, me: Me, parts: Sequence[Part]) -> bytes:
         """Make a packet of written messages, and keep them beside its bytes."""
         sealed = Sealed(super().seal(me, parts))
-        messages = tuple(part.message for part in parts if isinstance(part, Part))
-        assert len(messages) == len(parts), "a message was written by another wire"
-        sealed.packet = Packet(me.id, me.generation, me.nonce, messages)
+        sealed.packet = Packet(me.id, me.generation, me.nonce, tuple([message for message, _ in parts]))
         return sealed
 
     def open(self, data: bytes, limit: int) -> Packet:

@@ -52,7 +52,7 @@ def claim(me: Me, status: Status = Status.ALIVE, incarnation: int = 0, *accusers
 
 def packet(sender: Me, *messages: Message) -> bytes:
     """Write a packet as a peer would."""
-    return WIRE.seal(sender, [WIRE.encode(message) for message in messages])
+    return WIRE.seal(sender, [WIRE.part(message) for message in messages])
 
 
 @dataclass

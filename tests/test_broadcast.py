@@ -7,11 +7,11 @@ from p2pml.gossip.broadcast import Broadcasts, transmit_limit
 ROOMY = 10**6
 
 
-def queue(*parts: bytes) -> Broadcasts:
+def queue(*parts: bytes) -> Broadcasts[bytes]:
     """Make a queue with news about different subjects."""
-    broadcasts = Broadcasts()
+    broadcasts = Broadcasts[bytes]()
     for part in parts:
-        broadcasts.put(("claim", part.decode()), part)
+        broadcasts.put(part.decode(), part, len(part))
     return broadcasts
 
 
@@ -28,7 +28,7 @@ def test_the_least_sent_goes_first_and_of_these_the_newest() -> None:
     broadcasts = queue(b"a", b"b")
     assert broadcasts.take(1, 9) == [b"b"]
     assert broadcasts.take(1, 9) == [b"a"]
-    broadcasts.put(("claim", "c"), b"c")
+    broadcasts.put("c", b"c", 1)
     assert broadcasts.take(1, 9) == [b"c"]
     assert broadcasts.take(3, 9) == [b"c", b"a", b"b"]
 
@@ -37,7 +37,7 @@ def test_newer_news_replaces_older_about_the_same_subject() -> None:
     """One record a subject is queued, and it begins anew."""
     broadcasts = queue(b"a", b"b")
     broadcasts.take(ROOMY, 9)
-    broadcasts.put(("claim", "a"), b"A")
+    broadcasts.put("a", b"A", 1)
     assert len(broadcasts) == 2
     assert broadcasts.take(ROOMY, 9) == [b"A", b"b"]
 
@@ -52,6 +52,6 @@ def test_what_does_not_fit_waits() -> None:
 def test_dropped_news_is_not_sent() -> None:
     """News about a forgotten member goes with it."""
     broadcasts = queue(b"a")
-    broadcasts.drop(("claim", "a"))
-    broadcasts.drop(("claim", "a"))
+    broadcasts.drop("a")
+    broadcasts.drop("a")
     assert broadcasts.take(ROOMY, 9) == []

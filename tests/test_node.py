@@ -56,7 +56,7 @@ def test_another_cluster_is_not_heard() -> None:
     one = jar(A)
     stranger = identity(9, cluster="another")
     wire = Wire(stranger.cluster)
-    data = wire.seal(stranger, [wire.encode(Claim(claim(stranger))), wire.encode(Ping(1, ME.id))])
+    data = wire.seal(stranger, [wire.part(Claim(claim(stranger))), wire.part(Ping(1, ME.id))])
     assert one.take(DatagramReceived(A.address, data)) == []
     assert one.status(stranger) is None
     assert one.node.counters["dropped_cluster"] == 1

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from gossip_support import addresses, claim, identity, packet, running, watched
+from gossip_support import WIRE, addresses, claim, identity, packet, running, watched
 
 from p2pml.gossip import (
     AnswerStream,
@@ -27,7 +27,7 @@ from p2pml.gossip import (
     TimerFired,
     limits,
 )
-from p2pml.gossip.messages import Claim
+from p2pml.gossip.messages import Claim, More
 from p2pml.gossip.records import Record
 from p2pml.simulations.clock import Clock
 from p2pml.simulations.cluster import Cluster
@@ -468,7 +468,7 @@ def plant_a_stranger(cluster: Cluster) -> None:
 def plant_a_full_queue(cluster: Cluster) -> None:
     """Let news pile up."""
     for index in range(50):
-        cluster[0].running._context.broadcasts.put(("claim", str(index)), b"")
+        cluster[0].running._context.broadcasts.put(str(index), WIRE.part(More()), 2)
 
 
 def plant_timers(cluster: Cluster) -> None:

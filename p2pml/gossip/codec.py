@@ -211,21 +211,22 @@ CODES: dict[type[Message], int] = {
 """On the wire for ever: add at the end, never reuse."""
 
 _WRITERS: dict[type[Message], Callable[[Any], list[Any]]] = {
-    Ping: lambda ping: [ping.sequence, bytes.fromhex(ping.target)],
-    Ack: list,
+    Ping: lambda ping: [CODES[Ping], ping.sequence, bytes.fromhex(ping.target)],
+    Ack: lambda ack: [CODES[Ack], *ack],
     PingRequest: lambda asked: [
+        CODES[PingRequest],
         asked.sequence,
         bytes.fromhex(asked.target),
         _pack_host(asked.address[0]),
         asked.address[1],
     ],
-    Nack: list,
-    Claim: lambda claim: _record_fields(claim.record),
-    Head: lambda head: [bytes.fromhex(head.owner), *head[1:]],
-    Digest: lambda digest: [digest.complete, digest.live, [_line_fields(line) for line in digest.lines]],
-    Wants: lambda wants: [[_line_fields(line) for line in wants.lines]],
-    Delta: lambda delta: [bytes.fromhex(delta.owner), *delta[1:]],
-    More: list,
+    Nack: lambda nack: [CODES[Nack], *nack],
+    Claim: lambda claim: [CODES[Claim], *_record_fields(claim.record)],
+    Head: lambda head: [CODES[Head], bytes.fromhex(head.owner), *head[1:]],
+    Digest: lambda digest: [CODES[Digest], digest.complete, digest.live, [_line_fields(line) for line in digest.lines]],
+    Wants: lambda wants: [CODES[Wants], [_line_fields(line) for line in wants.lines]],
+    Delta: lambda delta: [CODES[Delta], bytes.fromhex(delta.owner), *delta[1:]],
+    More: lambda more: [CODES[More]],
 }
 
 _READERS: dict[int, Callable[[Fields], Message]] = {
@@ -244,24 +245,26 @@ _READERS: dict[int, Callable[[Fields], Message]] = {
 }
 
 
+_PACKER = msgpack.Packer()
+"""Kept, as it costs more to make one than to write a message; it is empty between calls."""
+
+
 def encode(message: Message) -> bytes:
     """Write one message."""
-    kind = type(message)
-    packed: bytes = msgpack.packb([CODES[kind], *_WRITERS[kind](message)])
+    packed: bytes = _PACKER.pack(_WRITERS[type(message)](message))
     return packed
 
 
 def encode_body(source: str, generation: int, nonce: int, parts: Sequence[bytes]) -> bytes:
     """Write a packet's body around messages that are written already."""
-    packer = msgpack.Packer()
-    head = (
-        packer.pack_array_header(4),
-        packer.pack(bytes.fromhex(source)),
-        packer.pack(generation),
-        packer.pack(nonce),
-        packer.pack_array_header(len(parts)),
-    )
-    return b"".join((*head, *parts))
+    return b"".join((_body_head(source, generation, nonce), _PACKER.pack_array_header(len(parts)), *parts))
+
+
+@lru_cache(maxsize=limits.MEMBERS_LIMIT)
+def _body_head(source: str, generation: int, nonce: int) -> bytes:
+    """Write what all packets of one run begin with; a process has one run, and a simulation some thousands."""
+    fields = [bytes.fromhex(source), generation, nonce]
+    return b"".join((_PACKER.pack_array_header(4), *(_PACKER.pack(field) for field in fields)))
 
 
 def decode_body(body: bytes) -> Packet:

@@ -6,7 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from . import limits
 from .broadcast import Broadcasts, transmit_limit
@@ -17,9 +17,12 @@ from .members import Members
 from .messages import Claim, Head, Message
 from .records import Address, Me, Record, Status
 from .settings import Settings
-from .wire import OVERHEAD, Wire
+from .wire import OVERHEAD, Part, Wire
 
-Action: TypeAlias = Callable[[], object]
+Action: TypeAlias = Callable[..., object]
+
+HEAD = "head "
+"""What goes before an owner's id to make a subject of news: of its catalogue, where the id alone is of itself."""
 
 ROOM = limits.PACKET_LIMIT - OVERHEAD
 """Bytes that a datagram has for messages."""
@@ -42,8 +45,8 @@ class Context:
         self.health = Health(settings.health_cap)
         self.members = Members(rng, settings.max_members)
         self.catalogue = Catalogue()
-        self.broadcasts = Broadcasts()
-        self._timers: dict[int, tuple[float, Action]] = {}
+        self.broadcasts = Broadcasts[Part]()
+        self._timers: dict[int, tuple[float, Action, tuple[Any, ...]]] = {}
         self._token = 0
         self.own = Record(me.id, me.name, me.address, Status.ALIVE, me.generation, me.nonce, 0)
         self.members.put(self.own, 0.0)
@@ -62,7 +65,8 @@ class Context:
 
     def spread(self, record: Record) -> None:
         """Queue a claim as news."""
-        self.broadcasts.put(("claim", record.id), self.wire.encode(Claim(record)))
+        part = self.wire.part(Claim(record))
+        self.broadcasts.put(record.id, part, len(part[1]))
 
     def mark(self, peer: str) -> int:
         """Hash one member's part of the state: of those that take part, the claim and the catalogue's version."""
@@ -75,8 +79,13 @@ class Context:
         """Queue the version of a member's catalogue as news."""
         version = self.catalogue.known(record.id, record.epoch)[1]
         if version:
-            head = Head(record.id, record.generation, version)
-            self.broadcasts.put(("head", record.id), self.wire.encode(head))
+            part = self.wire.part(Head(record.id, record.generation, version))
+            self.broadcasts.put(HEAD + record.id, part, len(part[1]))
+
+    def forget_news(self, peer: str) -> None:
+        """Drop the news about a member."""
+        self.broadcasts.drop(peer)
+        self.broadcasts.drop(HEAD + peer)
 
     def forget_entries(self, owner: str) -> None:
         """Drop the catalogue entries of a member, and tell so."""
@@ -87,7 +96,7 @@ class Context:
 
     def send(self, to: Address, *messages: Message, news: bool = True) -> None:
         """Send messages that fit into one datagram, with as much news as fits beside them."""
-        self.send_parts(to, [self.wire.encode(message) for message in messages], news=news)
+        self.send_parts(to, [self.wire.part(message) for message in messages], news=news)
 
     def send_to(self, record: Record, *messages: Message) -> None:
         """Send messages to a member; a suspect is always told first that it is one (Lifeguard §4.3)."""
@@ -100,10 +109,12 @@ class Context:
         told = (Claim(record),) if record is not None and record.status is Status.SUSPECT else ()
         self.send(source, *told, *messages)
 
-    def send_parts(self, to: Address, parts: list[bytes], *, news: bool = True) -> None:
-        """Send encoded messages that fit into one datagram, with as much news as fits beside them."""
+    def send_parts(self, to: Address, parts: list[Part], *, news: bool = True) -> None:
+        """Send written messages that fit into one datagram, with as much news as fits beside them."""
         if news and len(self.broadcasts):
-            room = ROOM - sum(map(len, parts))
+            room = ROOM
+            for _, data in parts:
+                room -= len(data)
             limit = transmit_limit(self.settings.retransmit, self.members.live)
             parts = parts + self.broadcasts.take(room, limit)
         if parts:
@@ -112,13 +123,13 @@ class Context:
             self.counters["bytes_sent"] += len(data)
             self.effects.append(SendDatagram(to, data))
 
-    def timer(self, delay: float, action: Action) -> int:
+    def timer(self, delay: float, action: Action, *arguments: Any) -> int:
         """Do something later; the token can cancel it."""
-        self._token += 1
-        at = self.now + max(0.0, delay)
-        self._timers[self._token] = (at, action)
-        self.effects.append(SetTimer(at, self._token))
-        return self._token
+        self._token = token = self._token + 1
+        at = self.now + delay if delay > 0 else self.now
+        self._timers[token] = (at, action, arguments)
+        self.effects.append(SetTimer(at, token))
+        return token
 
     def cancel(self, token: int) -> None:
         """Let a timer come to nothing: when it fires it is stale."""
@@ -138,7 +149,7 @@ class Context:
         """Do what a timer was set for, unless it is stale."""
         timer = self._timers.pop(token, None)
         if timer is not None:
-            timer[1]()
+            timer[1](*timer[2])
 
     def notify(self, change: Change) -> None:
         """Tell the daemon."""

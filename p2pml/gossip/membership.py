@@ -108,8 +108,7 @@ class Membership:
     def forget(self, peer: str) -> None:
         """Drop a member that went long ago, or to make room."""
         self._context.members.forget(peer)
-        self._context.broadcasts.drop(("claim", peer))
-        self._context.broadcasts.drop(("head", peer))
+        self._context.forget_news(peer)
         self._noticed.pop(peer, None)
         self._context.forget_entries(peer)
 

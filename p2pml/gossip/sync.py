@@ -16,6 +16,7 @@ from .context import ROOM, Context
 from .effects import AnswerStream, EntryChanged, OpenStream
 from .messages import Claim, Delta, Digest, Head, Line, Message, More, Wants
 from .records import Address, Record, Status
+from .wire import Part
 
 LINE_LEAST = 1 + 18 + 4
 """Bytes of an encoded digest line, at least."""
@@ -85,14 +86,14 @@ class Sync:
         if differing:
             self._last = context.now
             chosen = context.rng.choice(differing)
-            told = len(context.wire.encode(Claim(chosen))) if chosen.status is Status.SUSPECT else 0
+            told = len(context.wire.part(Claim(chosen))[1]) if chosen.status is Status.SUSPECT else 0
             context.send_to(chosen, self.digest(ROOM - told))
 
     def greet(self, address: Address, *messages: Message) -> None:
         """Introduce this node to whoever lives at an address, and ask what it knows."""
         context = self._context
         own = Claim(context.own)
-        room = ROOM - sum(len(context.wire.encode(message)) for message in (*messages, own))
+        room = ROOM - sum(len(context.wire.part(message)[1]) for message in (*messages, own))
         context.send(address, *messages, own, self.digest(room), news=False)
 
     def digest(self, room: int) -> Digest:
@@ -129,7 +130,7 @@ class Sync:
         if parts:
             self._context.send_parts(source, parts)
 
-    def answer(self, digest: Digest, room: int) -> tuple[list[bytes], list[bytes]]:
+    def answer(self, digest: Digest, room: int) -> tuple[list[Part], list[Part]]:
         """Write the request for what we lack and the answer to what they lack; each fits into `room`."""
         context = self._context
         lines = list(digest.lines)
@@ -139,7 +140,7 @@ class Sync:
         elif context.me.id not in listed:
             lines.append(_nothing(context.me.id))
         lacking = _fitting(self._lacking(digest.lines), room - DIGEST_OVERHEAD)
-        wants = [context.wire.encode(Wants(lacking))] if lacking else []
+        wants = [context.wire.part(Wants(lacking))] if lacking else []
         parts = self._pack(self._gaps(lines), room, more=not digest.complete and context.members.live > digest.live)
         return wants, parts
 
@@ -173,31 +174,31 @@ class Sync:
         known = gap.line.version if gap.line.generation == gap.record.generation else 0
         return gap.depth > 0 and self._context.catalogue.wrote(gap.record.id, keys, known)
 
-    def _pack(self, gaps: list[Gap], room: int, *, more: bool = False) -> list[bytes]:
+    def _pack(self, gaps: list[Gap], room: int, *, more: bool = False) -> list[Part]:
         """Write claims and deltas for as many gaps as fit, and say so if there are more."""
         context = self._context
-        parts: list[bytes] = []
+        parts: list[Part] = []
         room -= MORE_SIZE
         for line, record, depth in gaps:
             if room < PART_LEAST:
                 more = True
                 break
             if (line.generation, line.strength) < (record.generation, record.strength):
-                part = context.wire.encode(Claim(record))
-                more |= len(part) > room
-                if len(part) > room:
+                part = context.wire.part(Claim(record))
+                more |= len(part[1]) > room
+                if len(part[1]) > room:
                     break
                 parts.append(part)
-                room -= len(part)
+                room -= len(part[1])
             if depth > 0:
                 known = (line.collected, line.version) if line.generation == record.generation else (0, 0)
                 delta, whole = context.catalogue.delta(record.id, record.epoch, known, room)
                 more |= not whole
                 if delta is not None:
-                    part = context.wire.encode(delta)
+                    part = context.wire.part(delta)
                     parts.append(part)
-                    room -= len(part)
-        return [*parts, context.wire.encode(More())] if more else parts
+                    room -= len(part[1])
+        return [*parts, context.wire.part(More())] if more else parts
 
     def _line(self, record: Record) -> Line:
         known = self._context.catalogue.known(record.id, record.epoch)
@@ -247,7 +248,7 @@ class Sync:
         """How many streams this node has open."""
         return len(self._streams)
 
-    def open_stream(self, address: Address, parts: list[bytes] | None = None) -> None:
+    def open_stream(self, address: Address, parts: list[Part] | None = None) -> None:
         """Ask a member by stream for all that we lack, or send it what it lacks."""
         context = self._context
         if len(self._streams) >= limits.STREAMS_LIMIT or (parts is None and address in self._streams.values()):
@@ -255,8 +256,8 @@ class Sync:
             return
         if parts is None:
             parts = [
-                context.wire.encode(Claim(context.own)),
-                context.wire.encode(self.digest(limits.STREAM_LIMIT // 2)),
+                context.wire.part(Claim(context.own)),
+                context.wire.part(self.digest(limits.STREAM_LIMIT // 2)),
             ]
         self._stream += 1
         self._streams[self._stream] = address
@@ -272,7 +273,7 @@ class Sync:
     def answer_stream(self, token: int, digests: list[Digest]) -> None:
         """Answer a request: with all that the other lacks, if it said what it knows."""
         context = self._context
-        parts: list[bytes] = []
+        parts: list[Part] = []
         for digest in digests[:1]:
             wants, parts = self.answer(digest, limits.STREAM_LIMIT // 2)
             parts = [*wants, *parts]
@@ -284,7 +285,7 @@ class Sync:
         """Send what an answer asked for: in a datagram if it fits, else by stream."""
         gaps = self._gaps(wants.lines)
         parts = self._pack(gaps, limits.STREAM_LIMIT // 2)
-        if sum(map(len, parts)) <= ROOM:
+        if sum(len(data) for _, data in parts) <= ROOM:
             self._context.send_parts(address, parts)
         else:
             self.open_stream(address, parts)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
+from typing import TypeAlias
 
 from . import codec
 from .codec import PacketError
-from .messages import Message, Packet
+from .messages import Claim, Message, Packet
 from .records import Me
+
+Part: TypeAlias = tuple[Message, bytes]
+"""A message and what is written of it."""
 
 PROTOCOL = 1
 """The first byte of every packet. To bump it:
@@ -33,13 +37,18 @@ class Wire:
         tag = blake2b(cluster.encode(), digest_size=TAG_SIZE, person=b"p2pml-cluster").digest()
         self._envelope = bytes([PROTOCOL]) + tag
 
-    def encode(self, message: Message) -> bytes:
+    def part(self, message: Message) -> Part:
         """Write one message, to be sealed with others."""
-        return codec.encode(message)
+        if type(message) is Claim:
+            record = message.record
+            if record.packed is None:
+                record.packed = codec.encode(message)
+            return message, record.packed
+        return message, codec.encode(message)
 
-    def seal(self, me: Me, parts: Sequence[bytes]) -> bytes:
+    def seal(self, me: Me, parts: Sequence[Part]) -> bytes:
         """Make a packet of messages that are written already."""
-        return self._envelope + codec.encode_body(me.id, me.generation, me.nonce, parts)
+        return self._envelope + codec.encode_body(me.id, me.generation, me.nonce, [data for _, data in parts])
 
     def open(self, data: bytes, limit: int) -> Packet:
         """Read a packet of at most `limit` bytes. Raises `PacketError`, and nothing else."""
