@@ -53,9 +53,11 @@ def combine_option(command: Command) -> Command:
     """`--combine`, the rule that makes one answer of the votes."""
     return option(
         "--combine",
-        type=click.Choice(["auto", "density", "mean", "median", "trimmed-mean", "weighted"]),
+        type=click.Choice(["auto", "density", "local", "mean", "median", "stacked", "trimmed-mean", "weighted"]),
         help="How votes become one answer: density weighs each vote by how well its peer knows such rows, weighted "
-        "by rows trained on; auto is density or mean, whichever does better on held-out rows. [default: auto]",
+        "by rows trained on; auto is density or mean, whichever does better on held-out rows; local is auto for rows "
+        "like those of the peer that is asked (--peer), whose own vote then weighs more; stacked is what fits "
+        "held-out rows best. [default: auto]",
     )(command)
 
 

@@ -37,12 +37,19 @@ class Predicted(TypedDict):
     """The answer of `POST /v1/predict`; `probabilities` is a row for each, ordered as `classes`.
 
     `combine` is the rule that was asked for, `combined` the one that was used, `because` why it is another: `auto`
-    becomes `density` or `mean`, and where there are no densities yet, `density` becomes `mean`.
+    becomes `density` or `mean`, and where there are no densities yet, `density` becomes `mean`. On request and for each
+    row: `spread`, `strongest` and `novelty` (see `Certainty`; None where there are no densities), and `intervals`, low
+    and high, None where there is no bound, or `sets` of classes.
     """
 
     predictions: list[Label]
     classes: NotRequired[list[Label] | None]
     probabilities: NotRequired[list[list[float]] | None]
+    spread: NotRequired[list[float]]
+    strongest: NotRequired[list[float]]
+    novelty: NotRequired[list[float] | None]
+    intervals: NotRequired[list[list[float | None]]]
+    sets: NotRequired[list[list[Label]]]
     combine: str
     combined: NotRequired[str]
     because: NotRequired[str | None]

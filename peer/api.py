@@ -32,7 +32,7 @@ from .bodies import (
 )
 from .crew import FIT_PATH
 from .evaluating import EVALUATE_PATH, scored_data
-from .knowing import MOMENTS_PATH
+from .knowing import MOMENTS_PATH, STACK_PATH
 from .openapi import DOCUMENT
 from .presenting import predicted
 from .problems import Busy, Handler, problem, problems
@@ -102,6 +102,7 @@ class Api:
         app.router.add_post(STREAM_PATH, self.gossip)
         app.router.add_get(SCHEMA_PATH, self.schema)
         app.router.add_get(MOMENTS_PATH, self.moments)
+        app.router.add_get(STACK_PATH, self.stack)
         app.router.add_post(VOTE_PATH, self.vote)
         app.router.add_post(EVALUATE_PATH, self.evaluate_own)
         app.router.add_post(FIT_PATH, self.fit_own)
@@ -148,6 +149,8 @@ class Api:
                 rule=asked.combine,
                 seconds=asked.deadline or DEADLINE + DEADLINE_PER_ROW * rows,
                 first_row=asked.first_row,
+                sure=asked.sure,
+                level=asked.interval,
             )
             took = asyncio.get_running_loop().time() - began
             self._peer.observer.answered(rows, answer.votes, took)
@@ -197,6 +200,12 @@ class Api:
         if moments is None:
             return problem(404, "this peer has no moments before its first training is done")
         return encode(await asyncio.to_thread(moments.to_data), request)
+
+    async def stack(self, request: web.Request) -> web.Response:
+        gram = self._peer.knowing.gram
+        if gram is None:
+            return problem(404, "this peer has not tried all votes on held-out rows of its own")
+        return encode(await asyncio.to_thread(gram.to_data), request)
 
     async def vote(self, request: web.Request) -> web.Response:
         async with self._turn():

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 
 import structlog
 
-from p2pml.ensemble.combine import DENSITY, Answer, Cast, combine
-from p2pml.ensemble.knowledge import AUTO, NO_SPACE, Decision
+from p2pml.ensemble.combine import Cast
+from p2pml.ensemble.knowledge import AUTO, LOCAL, NO_SPACE, STACKED, Decision
 from p2pml.ensemble.schema import Schema
 from p2pml.ensemble.values import Columns
 from p2pml.errors import BadInput, NoVotes, PeerUnreachable, RemoteError
@@ -18,6 +17,7 @@ from .answers import Missing, StoodIn, Votes
 from .ballots import Ballot, Question, Wanted, read_ballots
 from .ballots import Cast as Said
 from .colleagues import Colleague, Colleagues, Roll
+from .combining import Asked, Plan, combined
 from .knowing import Answered, Knowing
 from .reach import Reach
 from .voting import Voting
@@ -36,19 +36,6 @@ VOTE_PATH = "/v1/peer/vote"
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """An answer, the schema that it was checked against, and whose votes it has.
-
-    `combined` is the rule that was used, `because` why another than the one that was asked for."""
-
-    answer: Answer
-    schema: Schema
-    votes: Votes
-    combined: str
-    because: str | None
-
-
 class Asker:
     """Fans a question out over the cluster."""
 
@@ -62,16 +49,28 @@ class Asker:
         self._wire = wire
         self._reach = reach
 
-    async def ask(self, columns: Columns, rows: int, *, rule: str, seconds: float, first_row: int = 1) -> Asked:
-        """The ensemble's answer on `rows` rows within `seconds`.
+    async def ask(
+        self,
+        columns: Columns,
+        rows: int,
+        *,
+        rule: str,
+        seconds: float,
+        first_row: int = 1,
+        sure: bool = False,
+        level: float | None = None,
+    ) -> Asked:
+        """The ensemble's answer on `rows` rows within `seconds`; with `sure` how sure it is, and with `level` bounds
+        that hold with that probability, for the rule auto alone.
 
-        Raises `BadInput` where the rows do not fit the cluster's schema, and `NoVotes` where no vote came.
+        Raises `BadInput` where the rows do not fit the cluster's schema, and `NoVotes` where no vote came, or no bounds
+        are known.
         """
         deadline = asyncio.get_running_loop().time() + seconds
         roll = await self._roll(deadline)
-        decision = self._decision(rule, roll)
-        heard, votes = await self._hear(roll, columns, rows, seconds, first_row, decision.space)
-        return await asyncio.to_thread(_combined, heard, rule, decision, _known(roll), votes)
+        plan = await self._plan(rule, roll, seconds, sure, level)
+        heard, votes = await self._hear(roll, columns, rows, seconds, first_row, plan.space)
+        return await asyncio.to_thread(combined, heard, plan, _known(roll), votes)
 
     async def all_votes(self, columns: Columns, rows: int, space: str) -> Answered:
         """What every voter says of some rows, and its densities in `space`; raises as `ask` does."""
@@ -80,11 +79,31 @@ class Asker:
         densities = {id: ballot.density for id, ballot in heard.items() if ballot.density is not None}
         return Answered(_casts(heard), densities, complete=len(densities) == votes["expected"])
 
-    def _decision(self, rule: str, roll: Roll) -> Decision:
-        if rule == AUTO:
-            return self._knowing.decide(roll.voters)
-        space = self._knowing.space_of(roll.voters) if rule == DENSITY else None
-        return Decision(space, 1.0) if space else Decision(because=NO_SPACE)
+    async def _plan(self, rule: str, roll: Roll, seconds: float, sure: bool, level: float | None) -> Plan:
+        if level is not None and rule != AUTO:
+            raise BadInput(f"an interval is calibrated for the rule auto, not for {rule}: leave out one of the two")
+        knowing, voters = self._knowing, roll.voters
+        agreed = knowing.space_of(voters)
+        if rule in (AUTO, LOCAL):
+            decision = knowing.decide(voters)
+        else:
+            decision = Decision(agreed, 1.0) if agreed else Decision(because=NO_SPACE)
+        gram = None
+        if rule == STACKED and agreed is not None:
+            try:
+                gram = await knowing.stack(voters, seconds / 2)
+            except RemoteError as error:
+                decision = Decision(because=str(error))
+        return Plan(
+            rule,
+            decision,
+            agreed if sure or rule == STACKED else decision.space,
+            favour=knowing.favour(decision) if rule == LOCAL else None,
+            gram=gram,
+            usual=(knowing.usual(voters, agreed) if agreed else {}) if sure else None,
+            level=level,
+            errors=knowing.errors(voters, decision) if level is not None else {},
+        )
 
     async def _hear(
         self, roll: Roll, columns: Columns, rows: int, seconds: float, first_row: int, space: str | None
@@ -190,21 +209,6 @@ class Asker:
 
 def _casts(ballots: dict[str, Ballot]) -> list[Cast]:
     return [(id, ballot.vote, ballot.rows) for id, ballot in ballots.items()]
-
-
-def _combined(ballots: dict[str, Ballot], rule: str, decision: Decision, schema: Schema, votes: Votes) -> Asked:
-    """One answer of the ballots, by the rule that was asked for or by the one that is left."""
-    casts = _casts(ballots)
-    if rule not in (AUTO, DENSITY):
-        return Asked(combine(casts, rule), schema, votes, rule, None)
-    densities = {id: ballot.density for id, ballot in ballots.items() if ballot.density is not None}
-    if decision.temperature is None:
-        because = decision.because
-    elif len(densities) < len(ballots):
-        because = "the shared space changed while the votes came"
-    else:
-        return Asked(combine(casts, DENSITY, densities, decision.temperature), schema, votes, DENSITY, None)
-    return Asked(combine(casts, "mean"), schema, votes, "mean", because)
 
 
 def _prepare(schema: Schema, columns: Columns, rows: int, first_row: int, space: str | None) -> Question:

@@ -18,8 +18,9 @@ MAX_BODY = 16 * 2**20
 LARGE = 64 * 1024
 """Bytes from which a body is decoded in a thread, so that the protocol keeps its beat."""
 
-Rule = Literal["auto", "density", "mean", "median", "trimmed-mean", "weighted"]
+Rule = Literal["auto", "density", "local", "mean", "median", "stacked", "trimmed-mean", "weighted"]
 Deadline = Annotated[float, msgspec.Meta(gt=0, le=MAX_DEADLINE)]
+Level = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 RowNumber = Annotated[int, msgspec.Meta(ge=1)]
 Cell = str | int | float | bool | None
 T = TypeVar("T")
@@ -31,7 +32,8 @@ class UnsupportedBody(BadInput):
 
 class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Rows to predict: either `rows`, or `columns` with `data`. `deadline` is in seconds, by default 5
-    and one more for each 1,000 rows.
+    and one more for each 1,000 rows. `sure` asks for how sure the answer is at each row, and `interval`, a probability,
+    for bounds that hold with it.
 
     `first_row` is the number that errors give the first row, for rows that are a block of a longer table.
     """
@@ -42,6 +44,8 @@ class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
     combine: Rule = "auto"
     deadline: Deadline | None = None
     proba: bool = False
+    sure: bool = False
+    interval: Level | None = None
     first_row: RowNumber = 1
 
 

@@ -13,6 +13,7 @@ move: it is looked for anew where enough of the voters are others.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -23,9 +24,12 @@ import structlog
 from p2pml.ensemble.calibration import Calibration
 from p2pml.ensemble.combine import Cast
 from p2pml.ensemble.density import Density
-from p2pml.ensemble.knowledge import Decision, Knowledge, agreed_space, decide
+from p2pml.ensemble.knowledge import NOT_COMPARED, Decision, Knowledge, agreed_space, decide, errors_known
 from p2pml.ensemble.moments import Moments
+from p2pml.ensemble.sketch import Sketch
 from p2pml.ensemble.space import Space, digest_of
+from p2pml.ensemble.stack import Gram
+from p2pml.ensemble.trials import Trial
 from p2pml.ensemble.values import Columns, Floats
 from p2pml.errors import BadInput, NoVotes, RemoteError
 
@@ -36,6 +40,7 @@ from .wire import PeerWire
 
 KNOWLEDGE = "knowledge"
 MOMENTS_PATH = "/v1/peer/moments"
+STACK_PATH = "/v1/peer/stack"
 CALIBRATION_ROWS = 1_000
 """Held-out rows of one peer that choose the temperature, at most: a thousand cost little."""
 CALIBRATION_VOTES = 20_000
@@ -94,6 +99,9 @@ class Knowing:
         self._of: Trained | None = None
         self.moments: Moments | None = None
         self._calibration: Calibration | None = None
+        self._trial: Trial | None = None
+        self._tried_in: str | None = None
+        self._stack: tuple[object, Gram] | None = None
 
     def nudge(self) -> None:
         """Something changed: look at it soon."""
@@ -102,6 +110,45 @@ class Knowing:
     def decide(self, voters: tuple[Colleague, ...]) -> Decision:
         """How to weigh the votes of these peers."""
         return decide((voter.id, self._knowledge(voter.id)) for voter in voters)
+
+    def errors(self, voters: tuple[Colleague, ...], decision: Decision) -> dict[str, Sketch]:
+        """By peer id how wrong answers under this decision are on that peer's held-out rows."""
+        return errors_known(((voter.id, self._knowledge(voter.id)) for voter in voters), decision)
+
+    def usual(self, voters: tuple[Colleague, ...], space: str) -> dict[str, Sketch]:
+        """By peer id how likely its own held-out rows are to a peer, in this space."""
+        known = {voter.id: self._knowledge(voter.id) for voter in voters}
+        return {id: each.usual for id, each in known.items() if each and each.usual and each.space == space}
+
+    def favour(self, decision: Decision) -> tuple[str, float] | None:
+        """How much more this peer's vote weighs on rows like its own; None before its held-out rows have said it."""
+        if self._trial is None or not decision.settled:
+            return None
+        return self._me, self._trial.home.favour(decision.temperature)
+
+    @property
+    def gram(self) -> Gram | None:
+        """What this peer's held-out rows say for a stack; None before all votes on them came."""
+        return self._trial.gram if self._trial else None
+
+    async def stack(self, voters: tuple[Colleague, ...], seconds: float) -> Gram:
+        """The sums of all these voters, fetched anew only where one of them knows something new; RemoteError where one
+        of them cannot be had within `seconds`, or is not of all."""
+        said = tuple((voter.id, self._colleagues.node.entries(voter.id).get(KNOWLEDGE)) for voter in voters)
+        if self._stack is None or self._stack[0] != said:
+            found = await asyncio.gather(*(self._fetch_gram(voter, seconds) for voter in voters))
+            ids = sorted(voter.id for voter in voters)
+            if any(not set(ids) <= set(each.voters) for each in found):
+                raise RemoteError(NOT_COMPARED)
+            self._stack = (said, functools.reduce(Gram.merge, (each.among(ids) for each in found)))
+        return self._stack[1]
+
+    async def _fetch_gram(self, voter: Colleague, seconds: float) -> Gram:
+        if voter.id != self._me:
+            return await asyncio.to_thread(Gram.from_data, await self._wire.get(voter.member, STACK_PATH, seconds))
+        if self.gram is None:
+            raise RemoteError(NOT_COMPARED)
+        return self.gram
 
     def space_of(self, voters: tuple[Colleague, ...]) -> str | None:
         """The space in which all of these peers have their density; None where there is none."""
@@ -126,6 +173,7 @@ class Knowing:
                 await self._look_at_own(model)
                 await self._move(model)
                 await self._calibrate(model, ask)
+                self._say()
             except (RemoteError, BadInput, NoVotes) as error:
                 log.debug("what peers know is not settled yet", why=str(error))
 
@@ -135,7 +183,8 @@ class Knowing:
             return
         moments = await asyncio.to_thread(self._trainer.moments, trained)
         if self.moments is None or moments.digest != self.moments.digest:
-            self._voting.ground, self._calibration, self._calibrated = None, None, None
+            self._voting.ground = None
+            self._forget()
         if self.moments is None:
             self._voting.ground = await asyncio.to_thread(self._stand_again, trained, moments)
         self.moments, self._of = moments, trained
@@ -164,7 +213,7 @@ class Knowing:
         self._bodies = {digest: self._bodies[digest] for digest in sorted(wanted)}
         self._voting.ground = ground = await asyncio.to_thread(self._fit, trained, list(self._bodies.values()))
         if self._others(voters):
-            self._calibration, self._calibrated = None, None
+            self._forget()
         self._say()
         log.info("fitted a density", peers=len(wanted), space=ground.space.digest[:8])
         await asyncio.to_thread(self._trainer.keep_space, ground.space)
@@ -207,17 +256,19 @@ class Knowing:
             found = Calibration()
         if found is None:
             return
-        self._calibration, self._calibrated = found, _models(voters)
+        self._trial, self._tried_in = (found, space) if isinstance(found, Trial) else (None, space)
+        self._calibration = found.calibration if isinstance(found, Trial) else found
+        self._calibrated = _models(voters)
         self._not_before, self._pause = 0.0, AGAIN
-        self._say()
 
     def _others(self, voters: tuple[Colleague, ...]) -> bool:
         """Whether the voters are too different from those with which the temperature was looked for, if it was."""
         models = _models(voters)
         return self._calibrated is None or len(models ^ self._calibrated) > CHANGED * len(models)
 
-    async def _try(self, trained: Trained, space: str, voters: int, ask: AskAll) -> Calibration | None:
-        """The sums over some held-out rows; None where somebody's vote is missing and all must be asked again."""
+    async def _try(self, trained: Trained, space: str, voters: int, ask: AskAll) -> Trial | Calibration | None:
+        """What some held-out rows say, or nothing where there are none; None where somebody's vote is missing and all
+        must be asked again."""
         held_out = await asyncio.to_thread(self._trainer.held_out, trained)
         if held_out.rows == 0:
             return Calibration()
@@ -228,15 +279,31 @@ class Knowing:
         if not answered.complete:
             return None
         truth = await asyncio.to_thread(trained.schema.truth, rows)
-        return await asyncio.to_thread(Calibration.of, truth, answered.votes, answered.densities)
+        least = self._trainer.least
+        return await asyncio.to_thread(Trial.of, truth, answered.votes, answered.densities, self._me, least)
+
+    def _forget(self) -> None:
+        """What was tried was of another space."""
+        self._trial, self._calibration, self._calibrated = None, None, None
 
     def _say(self) -> None:
         assert self.moments is not None
         space = self._voting.ground.space.digest if self._voting.ground else None
-        said = msgpack.packb(Knowledge(self.moments.digest, space, self._calibration).to_data())
+        usual = errors = heat = None
+        if self._trial is not None:
+            # A temperature outlives a move, and log-densities do not.
+            usual = self._trial.usual if self._tried_in == space else None
+            decision = self.decide(self._colleagues.roll().voters)
+            if decision.settled:
+                heat = decision.temperature
+                errors = self._trial.errors_at(heat)
+        knowledge = Knowledge(self.moments.digest, space, self._calibration, usual, errors, heat)
+        said = msgpack.packb(knowledge.to_data())
         if said != self._told:
             self._told = said
             self._tell(said)
+            # What is told now may be what was lacking for the decision.
+            self._say()
 
     def _knowledge(self, id: str) -> Knowledge | None:
         """What a peer says that it knows; None where there is nothing, or nothing that can be read."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
+from p2pml.ensemble.values import Floats
+
 from .answers import PeerRow, Predicted
-from .asking import Asked
 from .colleagues import Colleague
+from .combining import Asked
 
 
 def predicted(asked: Asked, rule: str, proba: bool, took: float) -> Predicted:
@@ -15,15 +19,33 @@ def predicted(asked: Asked, rule: str, proba: bool, took: float) -> Predicted:
     shown = Predicted(predictions=[], combine=rule, combined=asked.combined, votes=asked.votes, took=took)
     if asked.because is not None:
         shown["because"] = asked.because
+    if (certainty := asked.certainty) is not None:
+        shown["spread"] = certainty.spread.tolist()
+        shown["strongest"] = certainty.strongest.tolist()
+        shown["novelty"] = None if certainty.novelty is None else certainty.novelty.tolist()
     if answer.classes is None:
-        shown["predictions"] = np.asarray(answer.predictions, dtype=np.float64).tolist()
+        values = np.asarray(answer.predictions, dtype=np.float64)
+        shown["predictions"] = values.tolist()
+        if asked.wrong is not None:
+            shown["intervals"] = _bounds(values, asked.wrong)
         return shown
     labels = {text: schema.label(text) for text in answer.classes}
     shown["predictions"] = [labels[text] for text in answer.predictions]
     shown["classes"] = list(labels.values())
     if proba and answer.probabilities is not None:
         shown["probabilities"] = answer.probabilities.tolist()
+    if asked.sets is not None:
+        names = list(labels.values())
+        shown["sets"] = [[names[at] for at in np.flatnonzero(row).tolist()] for row in asked.sets]
     return shown
+
+
+def _bounds(values: Floats, wrong: Floats) -> list[list[float | None]]:
+    """Low and high of each row; None for what has no bound, which JSON cannot say."""
+    return [
+        [None, None] if math.isinf(reach) else [value - reach, value + reach]
+        for value, reach in zip(values.tolist(), wrong.tolist(), strict=True)
+    ]
 
 
 def peer_row(colleague: Colleague, misfit: str | None) -> PeerRow:

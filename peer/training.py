@@ -103,6 +103,11 @@ class Trainer:
         """End a training that still runs."""
         await self._workshop.close()
 
+    @property
+    def least(self) -> int:
+        """Rows that a group must have before anything of it is told."""
+        return self._options.min_count
+
     def held_out(self, trained: Trained) -> Table:
         """The held-out rows of `trained`, from disk; blocks, so call it in a thread.
 

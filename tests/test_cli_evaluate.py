@@ -38,7 +38,9 @@ def regression(peer: FakePeer) -> None:
 
     def reply(body: dict[str, Any]) -> dict[str, Any]:
         table = np.array(body.get("data", [[1, 2], [3, 4]]), dtype=float)
-        return scored("regression", RegressionStatistics.of(table[:, 1], Answer(table[:, 0], None, None)), body)
+        return scored(
+            "regression", RegressionStatistics.of(table[:, 1], Answer(table[:, 0], None, None, np.ones(1))), body
+        )
 
     peer.replies["/v1/evaluate"] = reply
 
@@ -49,7 +51,7 @@ def classification(peer: FakePeer) -> None:
     def reply(body: dict[str, Any]) -> dict[str, Any]:
         truth = np.array([row[1] for row in body["data"]], dtype=object)
         sure = np.array([[1.0, 0.0]] * len(truth))
-        total = ClassificationStatistics.of(truth, Answer(["1"] * len(truth), ("1", "2"), sure))
+        total = ClassificationStatistics.of(truth, Answer(["1"] * len(truth), ("1", "2"), sure, np.ones(1)))
         answer = scored("classification", total, body)
         labels = [int(text) for text in total.classes]
         return answer | {"confusion_matrix": {"classes": labels, "counts": total.confusion.tolist()}}

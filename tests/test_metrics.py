@@ -30,11 +30,11 @@ def close(value: float | None, expected: float) -> bool:
 
 
 def regression(truth: Array, predicted: Array) -> RegressionStatistics:
-    return RegressionStatistics.of(truth, Answer(predicted, None, None))
+    return RegressionStatistics.of(truth, Answer(predicted, None, None, np.ones(1)))
 
 
 def classification(truth: Array, shares: Array, classes: tuple[str, ...]) -> ClassificationStatistics:
-    answer = Answer([classes[index] for index in shares.argmax(axis=1)], classes, shares)
+    answer = Answer([classes[index] for index in shares.argmax(axis=1)], classes, shares, np.ones(1))
     return ClassificationStatistics.of(truth, answer)
 
 

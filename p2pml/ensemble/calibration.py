@@ -7,7 +7,7 @@ the plain mean. No row travels with them, and who holds the same sums chooses th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,11 +56,7 @@ class Calibration:
         known = np.array([value is not None and value == value for value in truth], bool)
         classes, stack = stacked(ordered)
         stack, true = stack[:, known], truth[known]
-        logs = [densities[peer][known] for peer, _, _ in ordered]
-        rows = [rows for _, _, rows in ordered]
-        even = np.full(len(ordered), 1 / len(ordered))
-        weights = [even, *(density_weights(rows, logs, heat) for heat in TEMPERATURES)]
-        found = [_losses(mixture(stack, weight), true, classes) for weight in weights]
+        found = [losses(mixture(stack, weights), true, classes) for weights in candidates(ordered, densities, known)]
         return cls(
             rows=int(known.sum()),
             losses=tuple(float(loss.sum()) for loss, _ in found),
@@ -122,7 +118,22 @@ class Calibration:
         raise RemoteError("the calibration that a peer sent cannot be read")
 
 
-def _losses(mixed: Floats, truth: NDArray[Any], classes: tuple[str, ...] | None) -> tuple[Floats, Floats]:
+def candidates(ordered: Sequence[Cast], densities: Mapping[str, Floats], known: NDArray[np.bool_]) -> Iterator[Floats]:
+    """The weights, (peers,) or (peers, rows), among which there is a choice: the mean's, and those at each temperature.
+    `ordered` is by peer id, and of the rows those that are `known`."""
+    yield np.full(len(ordered), 1 / len(ordered))
+    logs = [densities[peer][known] for peer, _, _ in ordered]
+    rows = [rows for _, _, rows in ordered]
+    for heat in TEMPERATURES:
+        yield density_weights(rows, logs, heat)
+
+
+def place_of(temperature: float | None) -> int:
+    """Which of the candidates has this temperature; None is the mean."""
+    return 0 if temperature is None else 1 + TEMPERATURES.index(temperature)
+
+
+def losses(mixed: Floats, truth: NDArray[Any], classes: tuple[str, ...] | None) -> tuple[Floats, Floats]:
     """The loss of each row, and whether it is an error."""
     if classes is None:
         squares = np.square(mixed - truth.astype(np.float64))

@@ -29,11 +29,14 @@ class Answer:
     For regression `predictions` is float64 of shape (rows,) and the others are None. For classification
     `predictions` are canonical labels, `classes` the union of those of all votes in ascending order, and
     `probabilities` float64 of shape (rows, classes). Of equally likely classes the first in order is predicted.
+    `weights` are the shares of the votes in the answer, by peer id, of shape (peers,) or (peers, rows); of a median or
+    a trimmed mean, in which votes have none, they are even.
     """
 
     predictions: list[str] | Floats
     classes: tuple[str, ...] | None
     probabilities: Floats | None
+    weights: Floats
 
 
 def combine(
@@ -41,6 +44,7 @@ def combine(
     rule: str = "mean",
     densities: Mapping[str, Floats] | None = None,
     temperature: float = 1.0,
+    favour: tuple[str, float] | None = None,
 ) -> Answer:
     """The answer of votes, each (peer id, vote, training rows), on the same rows.
 
@@ -49,8 +53,9 @@ def combine(
     "trimmed-mean" without the highest and the lowest quarter; both are divided by their sum over the classes, and
     where that is 0, the mean stands in. "density" weighs each vote on each row by the peer's training rows times
     its density there, to the power of 1 / `temperature`: the distribution-weighted combination of Mansour, Mohri
-    and Rostamizadeh (2008). It takes each peer's log-densities, shape (rows,), by id. NoVotes if there is no vote;
-    RemoteError if they are not of one task or not on the same rows.
+    and Rostamizadeh (2008). It takes each peer's log-densities, shape (rows,), by id. `favour`, (peer id, factor),
+    multiplies the weight of one peer's votes. NoVotes if there is no vote; RemoteError if they are not of one task or
+    not on the same rows.
     """
     if rule not in RULES:
         raise BadInput(f"there is no rule {rule!r} to combine votes: choose one of {', '.join(RULES)}")
@@ -66,15 +71,33 @@ def combine(
         weights = density_weights(rows, [densities[peer] for peer, _, _ in ordered], temperature)
     else:
         weights = _even(rows if rule == "weighted" else [1] * len(rows))
+    if favour is not None:
+        weights = favoured(weights, [peer for peer, _, _ in ordered].index(favour[0]), favour[1])
     mixed = mixture(stack, weights)
     if rule == "median":
         mixed = _whole(np.median(stack, axis=0), mixed, classes)
     elif rule == "trimmed-mean":
         mixed = _whole(_trimmed(stack), mixed, classes)
+    return _answer(mixed, classes, weights)
+
+
+def answer_of(ordered: Sequence[Cast], coefficients: Floats) -> Answer:
+    """The sum of votes, by peer id, times coefficients of shape (peers, rows) that need not add up to 1;
+    probabilities are divided by their sum."""
+    classes, stack = stacked(ordered)
+    total = coefficients.sum(axis=0)
+    even = np.full_like(coefficients, 1 / len(coefficients))
+    weights = np.where(total > 0, coefficients / np.where(total > 0, total, 1.0), even)
     if classes is None:
-        return Answer(mixed, None, None)
+        return _answer(mixture(stack, coefficients), None, weights)
+    return _answer(mixture(stack, weights), classes, weights)
+
+
+def _answer(mixed: Floats, classes: tuple[str, ...] | None, weights: Floats) -> Answer:
+    if classes is None:
+        return Answer(mixed, None, None, weights)
     predictions = [classes[index] for index in mixed.argmax(axis=1).tolist()]
-    return Answer(predictions, classes, mixed)
+    return Answer(predictions, classes, mixed, weights)
 
 
 def stacked(votes: Sequence[Cast]) -> tuple[tuple[str, ...] | None, Floats]:
@@ -98,6 +121,14 @@ def density_weights(rows: Sequence[int], densities: Sequence[Floats], temperatur
     for power in powers:
         total += power
     shares: Floats = powers / total
+    return shares
+
+
+def favoured(weights: Floats, at: int, factor: float) -> Floats:
+    """Shares of peers, (peers,) or (peers, rows), after one peer's has been multiplied by a factor."""
+    raised = weights.copy()
+    raised[at] *= factor
+    shares: Floats = raised / raised.sum(axis=0)
     return shares
 
 

@@ -11,32 +11,47 @@ from typing import Any
 
 from p2pml.errors import RemoteError
 
-from .calibration import Calibration
+from .calibration import TEMPERATURES, Calibration
+from .sketch import Sketch
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Knowledge:
     """`moments` and `space` are digests; None where there is no density yet. `calibration` is of the held-out rows
-    of this peer in that space; None where it has not been made yet."""
+    of this peer in that space; None where it has not been made yet. `usual` sketches the peer's log-densities at these
+    rows, and `errors` how wrong the ensemble is there at `temperature` (None: by the mean)."""
 
     moments: str
     space: str | None = None
     calibration: Calibration | None = None
+    usual: Sketch | None = None
+    errors: Sketch | None = None
+    temperature: float | None = None
 
     def to_data(self) -> dict[str, Any]:
         return {
             "moments": self.moments,
             "space": self.space,
             "calibration": None if self.calibration is None else self.calibration.to_data(),
+            "usual": None if self.usual is None else self.usual.to_data(),
+            "errors": None if self.errors is None else self.errors.to_data(),
+            "temperature": self.temperature,
         }
 
     @classmethod
     def from_data(cls, data: object) -> Knowledge:
-        """Raises `RemoteError` on anything but what `to_data` gives."""
+        """Raises `RemoteError` on anything but what `to_data` gives; sketches may be absent, as in 0.1."""
         match data:
-            case {"moments": str(moments), "space": str() | None as space, "calibration": raw} if _is_digest(moments):
-                if space is None or _is_digest(space):
-                    return cls(moments, space, None if raw is None else Calibration.from_data(raw))
+            case {"moments": str(moments), "space": str() | None as space, "calibration": raw, **more} if _is_digest(
+                moments
+            ) and (space is None or _is_digest(space)):
+                usual, errors = (
+                    None if more.get(name) is None else Sketch.from_data(more[name]) for name in ("usual", "errors")
+                )
+                heat = more.get("temperature")
+                if heat is None or heat in TEMPERATURES:
+                    calibration = None if raw is None else Calibration.from_data(raw)
+                    return cls(moments, space, calibration, usual, errors, heat)
         raise RemoteError("not what a peer says of what it knows")
 
 
@@ -49,9 +64,15 @@ class Decision:
     temperature: float | None = None
     because: str | None = None
 
+    @property
+    def settled(self) -> bool:
+        """Whether the peers' held-out rows have had their say."""
+        return self.temperature is not None or self.because == NO_GAIN
 
-AUTO = "auto"
-"""The rule that takes densities where they gain, and else the mean."""
+
+AUTO, LOCAL, STACKED = "auto", "local", "stacked"
+"""The rules that rest on the peers' held-out rows: densities where they gain and else the mean; the same for rows like
+those of the asked peer, whose own vote weighs as much more as its held-out rows say; and a linear stack."""
 
 NO_SPACE = "the peers have not agreed on a shared space yet"
 NOT_COMPARED = "the peers have not tried densities on their held-out rows yet"
@@ -80,6 +101,17 @@ def decide(known: Iterable[tuple[str, Knowledge | None]]) -> Decision:
         return Decision(because=NO_ROWS)
     heat = total.temperature()
     return Decision(because=NO_GAIN) if heat is None else Decision(space, heat)
+
+
+def errors_known(known: Iterable[tuple[str, Knowledge | None]], decision: Decision) -> dict[str, Sketch]:
+    """By peer id how wrong the ensemble is on that peer's held-out rows under this very decision, where it says so."""
+    if not decision.settled:
+        return {}
+    return {
+        id: each.errors
+        for id, each in known
+        if each is not None and each.errors is not None and each.temperature == decision.temperature
+    }
 
 
 def _is_digest(text: str) -> bool:
