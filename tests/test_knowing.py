@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import pytest
 from running import peer_here, soon
 
 from p2pml.ensemble.calibration import Calibration
+from p2pml.ensemble.home import Home
 from p2pml.ensemble.knowledge import NO_ROWS, NO_SPACE, NOT_COMPARED, Knowledge
 from p2pml.ensemble.moments import Moments
-from p2pml.errors import BadInput
+from p2pml.errors import BadInput, NoVotes
 from p2pml.gossip import SetEntry
 from p2pml.peer.daemon import Peer
 from p2pml.peer.knowing import AGAIN, KNOWLEDGE, Answered
@@ -45,6 +47,52 @@ async def two_halves(stack: AsyncExitStack, folder: Path, **options: Any) -> tup
     return left, right
 
 
+async def stacked_of_all(peers: tuple[Peer, Peer]) -> None:
+    """Both peers fit one stack from the sums of both, and its answer is as good."""
+    answers = [await peer.asker.ask(ROWS, 4, rule="stacked", seconds=20) for peer in peers]
+    assert [answer.combined for answer in answers] == ["stacked", "stacked"]
+    one, two = (np.asarray(answer.answer.predictions) for answer in answers)
+    assert one == pytest.approx(two, abs=1e-9)
+    assert one == pytest.approx([8, 2, 4, 16], abs=0.6)
+
+
+async def at_home(peers: tuple[Peer, Peer]) -> None:
+    """Whose own rows gain nothing by its own vote answers as for everybody; where they do, its vote weighs more."""
+    asked = await peers[0].asker.ask(ROWS, 4, rule="local", seconds=20)
+    assert (asked.combined, asked.because) == ("local", None)
+    trial = peers[0].knowing._trial
+    assert trial is not None
+    losses = trial.home.losses.copy()
+    losses[:, -1] = 0.0
+    peers[0].knowing._trial = replace(trial, home=Home(trial.home.rows, losses, 0 * losses))
+    alone = await peers[0].asker.ask({"x": [0.01]}, 1, rule="local", seconds=20)
+    own = await peers[0].voting.vote({"x": [0.01]})
+    assert np.asarray(alone.answer.predictions) == pytest.approx(own.vote.values, abs=1e-3)
+    peers[0].knowing._trial = trial
+
+
+async def sure_of_what_it_says(peers: tuple[Peer, Peer]) -> None:
+    """An answer says on request how far votes are apart, who decides, how new a row is, and bounds for the truth."""
+    for peer in peers:
+        ready = lambda peer=peer: len(peer.knowing.errors(peer.colleagues.roll().voters, decided(peer))) == 2  # noqa: E731
+        await soon(ready, "all sketches of errors are there")
+    rows: dict[str, list[object]] = {"x": [-8.0, 8.0, 1e6]}
+    asked = [await peer.asker.ask(rows, 3, rule="auto", seconds=20, sure=True, level=0.9) for peer in peers]
+    one, two = asked[0].certainty, asked[1].certainty
+    assert one is not None
+    assert two is not None
+    assert one.novelty is not None
+    assert one.novelty[2] == 1.0 > one.novelty[:2].max()
+    assert one.strongest[:2].min() > 0.99
+    assert asked[0].wrong == pytest.approx(asked[1].wrong)
+    assert one.spread == pytest.approx(two.spread)
+    plain = await peers[0].asker.ask(rows, 3, rule="median", seconds=20, sure=True)
+    assert plain.certainty is not None
+    assert plain.certainty.strongest.tolist() == [0.5] * 3
+    with pytest.raises(BadInput, match="calibrated for the rule auto, not for median"):
+        await peers[0].asker.ask(rows, 3, rule="median", seconds=20, level=0.9)
+
+
 async def test_each_row_is_answered_by_who_knows_it_whoever_is_asked(tmp_path: Path) -> None:
     """The two agree on a space and a temperature, and give one answer, far better than the mean."""
     async with AsyncExitStack() as stack:
@@ -61,6 +109,8 @@ async def test_each_row_is_answered_by_who_knows_it_whoever_is_asked(tmp_path: P
         assert np.abs(np.asarray(mean.answer.predictions) - [8, 2, 4, 16]).max() > 2
         report = await peers[0].evaluator.everyone(rule="auto", seconds=20)
         assert (report["combined"], report.get("because")) == ("density", None)
+        for check in (stacked_of_all, at_home, sure_of_what_it_says):
+            await check(peers)
 
         # The death of one costs its vote, and not the space.
         space = decided(peers[0]).space
@@ -125,6 +175,11 @@ async def test_what_a_part_tells_of_its_rows_is_what_it_shows(tmp_path: Path) ->
     """The moments are of the training rows, and named by their digest; without held-out rows there is no choice."""
     async with peer_here(write_half(tmp_path / "left.csv", -1), tmp_path / "l", holdout=0.0) as peer:
         await soon(lambda: "no peer has held-out rows" in (decided(peer).because or ""), "it has looked at itself")
+        for rule in ("auto", "local", "stacked"):
+            asked = await peer.asker.ask(ROWS, 4, rule=rule, seconds=20)
+            assert (asked.combined, asked.because is None) == ("mean", False)
+        with pytest.raises(NoVotes, match="no interval is known: no peer has held-out rows"):
+            await peer.asker.ask(ROWS, 4, rule="auto", seconds=20, level=0.9)
         moments = peer.knowing.moments
         assert moments is not None
         shown = Moments.from_data(await peer.wire.get(peer.node.members()[0], "/v1/peer/moments"))

@@ -15,7 +15,7 @@ from .calibration import TEMPERATURES, Calibration
 from .sketch import Sketch
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Knowledge:
     """`moments` and `space` are digests; None where there is no density yet. `calibration` is of the held-out rows
     of this peer in that space; None where it has not been made yet. `usual` sketches the peer's log-densities at these
