@@ -130,7 +130,9 @@ class Host:
     def resume(self) -> None:
         """Go on: the sockets are drained first, then the timers fire that came due meanwhile."""
         waiting, self._waiting = self._waiting or [], None
-        for event in sorted(waiting, key=lambda event: isinstance(event, TimerFired)):
+        if self._cluster.settings.lifeguard:
+            waiting.sort(key=lambda event: isinstance(event, TimerFired))
+        for event in waiting:
             self.take(event)
 
     # The driver of the node.

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from p2pml.gossip import Address
 
-from .clock import Clock
+from .clock import Clock, Happening
 
 STREAM_TIMEOUT = 5.0
 """Seconds after which a stream to nowhere is given up."""
@@ -71,6 +71,7 @@ class Network:
         self.lost = 0
         self.bytes = 0
         self._endpoints: dict[Address, Endpoint] = {}
+        self._held: dict[Address, list[Happening]] = {}
 
     def bind(self, address: Address, endpoint: Endpoint) -> None:
         """Put a host at an address; whoever was there is no longer reached."""
@@ -104,10 +105,22 @@ class Network:
         """Take away the rules of a name, or all."""
         self.rules = [rule for rule in self.rules if name is not None and rule.name != name]
 
+    def hold(self, address: Address) -> None:
+        """Keep what a host sends and what reaches it until it is released: its IO is blocked, its timers are not."""
+        self._held.setdefault(address, [])
+
+    def release(self, address: Address) -> None:
+        """Let what was kept go its way, in its order."""
+        for happening in self._held.pop(address, ()):
+            happening()
+
     # Packets.
 
     def send(self, source: Address, target: Address, data: bytes) -> None:
         """Send a datagram: it arrives once, twice, late or never."""
+        if source in self._held:
+            self._held[source].append(lambda: self.send(source, target, data))
+            return
         self.bytes += len(data)
         conditions = self.on_link(source, target) if self.rules else self.conditions
         copies = 2 if conditions.duplication > 0 and self._rng.random() < conditions.duplication else 1
@@ -123,7 +136,7 @@ class Network:
         Streams repeat what is lost, so that only a link that loses everything stops them.
         """
         there, back = self.on_link(source, target), self.on_link(target, source)
-        if there.loss >= 1 or back.loss >= 1:
+        if there.loss >= 1 or back.loss >= 1 or source in self._held or target in self._held:
             self._clock.after(STREAM_TIMEOUT, answered, None)
             return
 
@@ -140,6 +153,9 @@ class Network:
         self._clock.after(self._delay(there), arrive)
 
     def _deliver(self, source: Address, target: Address, data: bytes) -> None:
+        if target in self._held:
+            self._held[target].append(lambda: self._deliver(source, target, data))
+            return
         endpoint = self._endpoints.get(target)
         if endpoint is None:
             self.lost += 1

@@ -100,14 +100,17 @@ class Context:
 
     def send_to(self, record: Record, *messages: Message) -> None:
         """Send messages to a member; a suspect is always told first that it is one (Lifeguard §4.3)."""
-        told = (Claim(record),) if record.status is Status.SUSPECT else ()
-        self.send(self.members.address(record), *told, *messages)
+        self.send(self.members.address(record), *self._told(record), *messages)
 
     def answer(self, sender: str, source: Address, *messages: Message) -> None:
         """Send messages back to where a member was just heard from."""
         record = self.members.get(sender)
-        told = (Claim(record),) if record is not None and record.status is Status.SUSPECT else ()
-        self.send(source, *told, *messages)
+        self.send(source, *self._told(record), *messages)
+
+    def _told(self, record: Record | None) -> tuple[Claim, ...]:
+        if record is None or record.status is not Status.SUSPECT or not self.settings.lifeguard:
+            return ()
+        return (Claim(record),)
 
     def send_parts(self, to: Address, parts: list[Part], *, news: bool = True) -> None:
         """Send written messages that fit into one datagram, with as much news as fits beside them."""

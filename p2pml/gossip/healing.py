@@ -52,6 +52,8 @@ class Healing:
         for peer in members.gone(context.now - context.settings.forget_after):
             self._membership.forget(peer)
         context.catalogue.collect(context.me.id, context.now - context.settings.tombstone_after)
+        if not context.settings.lifeguard:
+            return
         dead = [record for record in members if record.status is Status.DEAD]
         if dead and context.rng.random() < len(dead) / members.live:
             record = context.rng.choice(dead)

@@ -15,7 +15,6 @@ Only this node raises its own incarnation and generation, and it never says of i
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from . import limits
@@ -23,25 +22,31 @@ from .context import Context
 from .effects import GenerationRaised, IdentityConflict, MemberChanged
 from .messages import Claim
 from .records import Address, Record, Status, check_address, is_unspecified, merge
-from .suspicion import Suspicions
+from .said import Said
+from .suspicion import Doubt, Suspicions
+
+
+WITNESSES = 5
+"""Members that probe a suspect as soon as they hear of an accusation: enough that three confirm it, and no crowd."""
 
 
 class Membership:
     """The rules by which claims change what is believed."""
 
-    def __init__(self, context: Context, doubt: Callable[[str], None]) -> None:
+    def __init__(self, context: Context, doubt: Doubt) -> None:
         """Believe in this node alone. `doubt` probes a member at once."""
         self._context = context
         self._doubt = doubt
         self.suspicions = Suspicions(context, self.declare_dead, doubt)
         self.highest_generation = context.me.generation
         self._yielded = False
-        self._noticed: dict[str, tuple[int, float]] = {}
+        self._noticed = Said(context.settings.probe_interval)
+        self._answered = Said(context.settings.probe_interval)
 
     def hear(self, claim: Record, source: Address | None, sender: str, *, spread: bool = True) -> None:
         """Take a claim that came from `sender`, who can be answered at `source` (`None`: it cannot)."""
         if claim.id == self._context.me.id:
-            self._hear_of_me(claim, source)
+            self._hear_of_me(claim, source, sender)
             return
         if claim.id == sender and source is not None and is_unspecified(claim.address):
             claim = replace(claim, address=source)
@@ -50,12 +55,16 @@ class Membership:
         if known is not None and self._is_doubtful(known, merged):
             self._question(known, claim)
         elif merged != known:
-            self._adopt(known, merged, spread=spread)
+            # Which four of many accusers are named changes nothing.
+            is_news = known is None or merged.rank != known.rank or len(known.accusers) < limits.ACCUSERS_LIMIT
+            self._adopt(known, merged, spread=spread and is_news)
         elif source is not None and not known.live and claim.status is Status.SUSPECT:
             self.notice(known, source)
 
     def _is_doubtful(self, known: Record, merged: Record) -> bool:
         """Whether what others say of a member should be looked into before it is believed."""
+        if not self._context.settings.lifeguard:
+            return False
         if merged.status is Status.DEAD:
             return known.status is Status.ALIVE or self.suspicions.is_frozen(known.id)
         return merged.status is Status.SUSPECT and known.status is Status.ALIVE and self.suspicions.healing
@@ -77,11 +86,14 @@ class Membership:
             return
         if context.members.unobserve(known):
             context.notify(MemberChanged(context.members.view(known), known.status))
+        if len(known.accusers) == limits.ACCUSERS_LIMIT:
+            return
         accusers = tuple(sorted({*known.accusers, context.me.id})[: limits.ACCUSERS_LIMIT])
         suspect = replace(known, status=Status.SUSPECT, accusers=accusers)
         if suspect != known:
             self._adopt(known, suspect)
-        context.send_to(suspect)
+        if context.settings.lifeguard and known.status is Status.ALIVE:
+            context.send_to(suspect)  # the ping to a suspect has told it already
 
     def declare_dead(self, peer: str) -> None:
         """Pass the verdict on a suspect."""
@@ -109,7 +121,7 @@ class Membership:
         """Drop a member that went long ago, or to make room."""
         self._context.members.forget(peer)
         self._context.forget_news(peer)
-        self._noticed.pop(peer, None)
+        self._noticed.forget(peer)
         self._context.forget_entries(peer)
 
     # Word straight from a member.
@@ -123,14 +135,10 @@ class Membership:
     def notice(self, record: Record, source: Address) -> None:
         """Tell who speaks that it is dead here, or has a later run; once per incarnation and probe interval."""
         context = self._context
-        incarnation, at = self._noticed.get(record.id, (-1, 0.0))
-        if incarnation == record.incarnation and context.now < at + context.settings.probe_interval:
+        if not context.settings.lifeguard and record.status is Status.DEAD:
             return
-        self._noticed.pop(record.id, None)
-        self._noticed[record.id] = (record.incarnation, context.now)
-        if len(self._noticed) > limits.NOTICES_LIMIT:
-            del self._noticed[next(iter(self._noticed))]
-        context.send(source, Claim(record))
+        if self._noticed.is_due(record.id, record.incarnation, context.now):
+            context.send(source, Claim(record))
 
     # Other members.
 
@@ -158,7 +166,13 @@ class Membership:
             self.suspicions.close(record.id)
         self.suspicions.update(record)
         if context.me.id not in record.accusers and len(record.accusers) < limits.ACCUSERS_LIMIT:
-            self._doubt(record.id)
+            self._witness(record.id)
+
+    def _witness(self, suspect: str) -> None:
+        """Look into an accusation at once, if this is one of the few members that chance chooses for it."""
+        context = self._context
+        if context.settings.lifeguard and context.rng.random() * context.members.live < WITNESSES:
+            self._doubt(suspect)
 
     def _make_room(self) -> None:
         """Forget who is longest gone, if the table is full."""
@@ -169,7 +183,7 @@ class Membership:
 
     # This node.
 
-    def _hear_of_me(self, claim: Record, source: Address | None) -> None:
+    def _hear_of_me(self, claim: Record, source: Address | None, sender: str) -> None:
         """Defend what this node says of itself."""
         context = self._context
         own = context.own
@@ -187,7 +201,9 @@ class Membership:
         elif claim.epoch == own.epoch and claim.status is Status.ALIVE:
             return
         # Whoever says so has not heard the last word, or is the other process under this identity.
-        if source is not None and not context.silent:
+        if source is None or context.silent:
+            return
+        if self._answered.is_due(sender, context.own.incarnation, context.now):
             context.send(source, Claim(context.own))
 
     def _refute(self, claim: Record) -> None:

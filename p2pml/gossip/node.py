@@ -240,7 +240,8 @@ class Node:
         due = context.due(event.token)
         if due is None:
             return
-        if context.now - max(due, self._last_timer) > context.settings.probe_timeout:
+        late = context.now - max(due, self._last_timer)
+        if late > context.settings.probe_timeout and context.settings.lifeguard:
             # This may overtake the very timer, if it belonged to a probe or to a deadline.
             self._stalled(context.now - self._last_timer)
         self._last_timer = context.now
@@ -271,9 +272,9 @@ class Node:
         self._healing.tick()
         self._context.timer(self._context.settings.reconnect_interval, self._reconnect_round)
 
-    def _doubt(self, peer: str) -> None:
+    def _doubt(self, peer: str, *, last: bool = False) -> None:
         """Probe a member at once: somebody accuses it, or a request to it failed."""
-        self._prober.probe(peer)
+        self._prober.probe(peer, last=last)
 
     # Packets.
 

@@ -28,6 +28,8 @@ class Probe:
     sequence: int
     until: float
     token: int
+    last: bool = False
+    """Whether a verdict waits for it: then nobody is asked for help, as all who know of the suspicion probe now."""
     helpers: dict[str, bool] = field(default_factory=dict)
     """Who was asked to help, and whether it was heard from about this."""
 
@@ -73,8 +75,8 @@ class Prober:
         if target is not None:
             self.probe(target.id)
 
-    def probe(self, peer: str) -> None:
-        """Probe a member now, unless that is going on or too much is."""
+    def probe(self, peer: str, *, last: bool = False) -> None:
+        """Probe a member now, unless that is going on or too much is. `last`: the verdict waits for it."""
         context = self._context
         record = context.members.get(peer)
         if record is None or not record.live or peer == context.me.id:
@@ -85,7 +87,7 @@ class Prober:
         scale = context.health.multiplier
         until = context.now + scale * context.settings.probe_interval
         token = context.timer(scale * context.settings.probe_timeout, lambda: self._unanswered(sequence))
-        self._probes[sequence] = Probe(peer, sequence, until, token)
+        self._probes[sequence] = Probe(peer, sequence, until, token, last)
         self._targets[peer] = sequence
         context.send_to(record, Ping(sequence, peer))
 
@@ -152,7 +154,8 @@ class Prober:
         address = context.members.address(record)
         if address != record.address:
             context.send(record.address, Ping(sequence, probe.target))
-        for helper in context.members.sample(context.settings.indirect_probes, context.me.id, probe.target):
+        helpers = 0 if probe.last else context.settings.indirect_probes
+        for helper in context.members.sample(helpers, context.me.id, probe.target):
             probe.helpers[helper.id] = False
             context.send_to(helper, PingRequest(sequence, probe.target, address))
         probe.token = context.timer(probe.until - context.now, lambda: self._failed(sequence))
@@ -168,7 +171,8 @@ class Prober:
     def _nack(self, sequence: int) -> None:
         """Tell who asked that the target has not answered; for a while its ack would still be carried."""
         context, relay = self._context, self._relays[sequence]
-        context.send(relay.asker, Nack(relay.sequence))
+        if context.settings.lifeguard:
+            context.send(relay.asker, Nack(relay.sequence))
         relay.token = context.timer(context.settings.probe_interval, lambda: self._relays.pop(sequence))
 
     def _end(self, probe: Probe) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from . import limits
 
@@ -42,6 +42,10 @@ class Settings:
     tombstone_after: float = DAY
     """How long a deleted catalogue entry is remembered as such, for members that were cut off meanwhile."""
 
+    lifeguard: bool = True
+    """`False` is plain SWIM, for comparison only: no nacks, no word to the suspect first, no rule for processes that
+    stand still, no second thought about a death, and no healing."""
+
     critical: frozenset[str] = frozenset()
     """Catalogue keys that must not wait: where not everything fits, owners who wrote one of them come first."""
 
@@ -59,3 +63,7 @@ class Settings:
     def wan(cls) -> Settings:
         """Sites far apart."""
         return cls(5.0, 3.0, 3, 6, 6, 8, 0.5, 4, 30, 60)
+
+    def swim(self) -> Settings:
+        """The same pace in plain SWIM (DSN 2002): no local health, and every suspicion lasts the shortest time."""
+        return replace(self, lifeguard=False, health_cap=0, suspicion_beta=1.0)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from .context import Context
 from .records import Record
@@ -56,6 +57,12 @@ def timeout(settings: Settings, live: int, accusers: int) -> float:
     return max(shortest, longest - (longest - shortest) * share)
 
 
+class Doubt(Protocol):
+    """Probes a member at once; `last`: before a verdict."""
+
+    def __call__(self, peer: str, *, last: bool = False) -> None: ...
+
+
 @dataclass(slots=True)
 class Suspicion:
     """One suspected member: since when, and since when a third member was heard meanwhile.
@@ -78,7 +85,7 @@ class Suspicion:
 class Suspicions:
     """All suspicions of one node."""
 
-    def __init__(self, context: Context, verdict: Callable[[str], None], doubt: Callable[[str], None]) -> None:
+    def __init__(self, context: Context, verdict: Callable[[str], None], doubt: Doubt) -> None:
         """Suspect nobody. `verdict` declares a member dead; `doubt` probes one at once."""
         self._context = context
         self._verdict = verdict
@@ -126,6 +133,8 @@ class Suspicions:
 
     def lost_one_speaks(self, record: Record) -> bool:
         """Note word from a suspect or a member held dead; say whether a network split seems to end just now."""
+        if not self._context.settings.lifeguard:
+            return False
         suspicion = self._open.get(record.id)
         if suspicion is not None:
             self._freeze(suspicion)
@@ -191,11 +200,14 @@ class Suspicions:
         context = self._context
         suspicion.deadline = deadline
         context.cancel(suspicion.token)
+        if not context.settings.lifeguard:
+            suspicion.token = context.timer(deadline - context.now, lambda: self._verdict(suspicion.subject))
+            return
         begin = deadline - context.settings.probe_interval
         suspicion.token = context.timer(begin - context.now, lambda: self._last_probe(suspicion))
 
     def _last_probe(self, suspicion: Suspicion) -> None:
-        self._doubt(suspicion.subject)
+        self._doubt(suspicion.subject, last=True)
         self._last_words(suspicion, LAST_WORDS)
 
     def _last_words(self, suspicion: Suspicion, left: tuple[float, ...]) -> None:
