@@ -12,6 +12,7 @@ import click
 
 from p2pml.errors import BadInput
 
+from .experiments import experiment
 from .options import examples, option
 from .show import json_line, note, progress, table
 
@@ -32,11 +33,12 @@ SHRINKABLE = {"core": 15_000.0, "daemon": 500.0}
         "p2pml simulate churn --peers 100 --minutes 10 --churn 20",
         "p2pml simulate swarm --seeds 1..500 --jobs 4",
         "p2pml simulate crash-restart --layer daemon",
+        "p2pml simulate lifeguard --quick --jobs 2",
         "p2pml simulate replay swarm-17.json",
         "p2pml simulate shrink swarm-17.json",
     )
 )
-@click.argument("what", metavar="SCENARIO|list|replay|shrink")
+@click.argument("what", metavar="SCENARIO|EXPERIMENT|list|replay|shrink")
 @click.argument("file", required=False)
 @option("--peers", type=click.IntRange(2), default=8, show_default=True, metavar="N", help="How many peers.")
 @option(
@@ -66,6 +68,8 @@ SHRINKABLE = {"core": 15_000.0, "daemon": 500.0}
 )
 @option("--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="J", help="Processes that run seeds.")
 @option("--json", "as_json", is_flag=True, help="Print one line of JSON for each seed.")
+@option("--quick", is_flag=True, help="Of an experiment, run a part that takes minutes; it says which.")
+@option("--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.svg", help="Draw it as SVG.")
 def simulate(
     what: str,
     file: str | None,
@@ -77,6 +81,8 @@ def simulate(
     layer: str,
     jobs: int,
     as_json: bool,
+    quick: bool,
+    plot: Path | None,
 ) -> int:
     """Break a cluster of peers in virtual time, and see what holds.
 
@@ -88,11 +94,17 @@ def simulate(
     A failure is shrunk to the least schedule that still fails and stored in a file, which `replay` runs again and
     `shrink` shrinks further.
 
+    lifeguard is an experiment of the paper of that name: our figures beside those of plain SWIM in the same runs
+    and beside the paper's claims.
+
     Exit codes: 0 all held; 3 a safety property broke; 4 the core did not recover; 5 an error inside; 6 two runs of
-    one seed differed; 2 usage.
+    one seed differed; 7 a figure of an experiment was missed; 2 usage.
     """
+    from p2pml.simulations.experiments import EXPERIMENTS
     from p2pml.simulations.scenarios import SCENARIOS, draw
 
+    if what in EXPERIMENTS and file is None:
+        return experiment(what, quick=quick, jobs=jobs, as_json=as_json, plot=plot)
     if what in ("replay", "shrink"):
         if file is None:
             raise BadInput(f"say which file: p2pml simulate {what} FILE")
@@ -102,6 +114,9 @@ def simulate(
     if what == "list":
         rows = [[name, " ".join((scenario.__doc__ or "").split())] for name, scenario in SCENARIOS.items()]
         table(["scenario", "what happens"], rows)
+        print()
+        papers = [[name, (chosen.__doc__ or "").partition("\n")[0]] for name, chosen in EXPERIMENTS.items()]
+        table(["experiment", "what is asked"], papers)
         return 0
     drawn = [draw(what, one, peers, 60 * minutes, churn) for one in _seeds(seeds, seed)]
     plans = [replace(plan, layer=layer) for plan in drawn]

@@ -70,9 +70,11 @@ class Sent:
 class Jar:
     """One node alone, whose effects stay inside, in a time that the test moves."""
 
-    def __init__(self, me: Me | None = None, settings: Settings | None = None, *, start: bool = True) -> None:
+    def __init__(
+        self, me: Me | None = None, settings: Settings | None = None, *, start: bool = True, seed: int = 0
+    ) -> None:
         """Start a node at time 0."""
-        self.node = Node(me or identity(0), settings or Settings.lan(), random.Random(0))
+        self.node = Node(me or identity(0), settings or Settings.lan(), random.Random(seed))
         self.now = 0.0
         self.effects: list[Effect] = []
         self._timers: list[tuple[float, int]] = []

@@ -9,6 +9,7 @@ import pytest
 from fakes import Shell
 from plants import hasty_verdict
 
+from p2pml.simulations.experiments import EXPERIMENTS
 from p2pml.simulations.operations import Operation
 from p2pml.simulations.plans import Plan
 from p2pml.simulations.scenarios import SCENARIOS
@@ -24,9 +25,8 @@ def shell(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, t
 
 def test_all_scenarios_are_listed(shell: Shell) -> None:
     """Each with a sentence."""
-    lines = shell("simulate", "list").out.splitlines()[1:]
-    assert [line.split()[0] for line in lines] == list(SCENARIOS)
-    assert all(line.endswith(".") for line in lines)
+    lines = shell("simulate", "list").out.splitlines()
+    assert [line.split()[0] for line in lines if line.endswith((".", "?"))] == [*SCENARIOS, *EXPERIMENTS]
 
 
 def test_a_seed_that_holds_is_shown(shell: Shell) -> None:

@@ -363,3 +363,37 @@ def test_a_confirmation_after_the_time_is_up_leaves_half_an_interval() -> None:
     assert one.status(D) is Status.SUSPECT
     one.live(0.2, A, B, C)
     assert one.status(D) is Status.DEAD
+
+
+def test_of_many_members_a_few_look_into_an_accusation() -> None:
+    """Enough to confirm it, and no crowd that probes one member."""
+    probing = 0
+    for seed in range(40):
+        one = Jar(seed=seed)
+        peers = [identity(index) for index in range(1, 41)]
+        one.meet(*peers)
+        accuse(one, peers[0], peers[1])
+        probing += bool(one.said(Ping, peers[0].address))
+    assert 1 <= probing <= 15
+
+
+def test_a_fifth_accuser_is_no_news() -> None:
+    """Which four are named changes no deadline."""
+    one = jar(*(identity(index) for index in range(1, 9)))
+    accuse(one, A, *(identity(index) for index in range(5, 9)))
+    one.hush()
+    accuse(one, A, *(identity(index) for index in range(2, 6)))
+    assert one.node.queues()["news"] == 0
+
+
+def test_who_repeats_a_refuted_claim_is_answered_once_an_interval() -> None:
+    """A flood of what this node has refuted is not answered by a flood."""
+    one = jar(A)
+    me = one.node.me
+    for _ in range(20):
+        one.hear(A, Claim(claim(me, Status.SUSPECT)))
+    assert len(one.said(Claim, A.address)) <= 3
+    one.run(LAN.probe_interval)
+    one.clear()
+    one.hear(A, Claim(claim(me, Status.SUSPECT)))
+    assert one.said(Claim, A.address)

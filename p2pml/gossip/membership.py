@@ -25,7 +25,6 @@ from .records import Address, Record, Status, check_address, is_unspecified, mer
 from .said import Said
 from .suspicion import Doubt, Suspicions
 
-
 WITNESSES = 5
 """Members that probe a suspect as soon as they hear of an accusation: enough that three confirm it, and no crowd."""
 

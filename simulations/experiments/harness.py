@@ -10,7 +10,6 @@ import math
 import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -27,6 +26,9 @@ MODES = ("p2pml", "SWIM")
 
 Case = TypeVar("Case")
 Measures = Mapping[str, float]
+"""What one run came to."""
+Lines = Mapping[str, Sequence[tuple[float, float]]]
+"""Points (x, y) by the name of their line."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,9 @@ class Result:
     experiment: str
     subset: str
     figures: tuple[Figure, ...]
-    curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
-    """Lines to draw: points (x, y) by name."""
-    axes: tuple[str, str] = ("", "")
+    x: str = ""
+    panels: Mapping[str, Lines] = field(default_factory=dict)
+    """What to draw over `x`: panels by the name of their y axis."""
 
     @property
     def held(self) -> bool:
@@ -74,7 +76,8 @@ class Result:
             "held": self.held,
             "measures": {figure.name: figure.value for figure in self.figures},
             "figures": [asdict(figure) | {"held": figure.held} for figure in self.figures],
-            "curves": {name: [list(point) for point in points] for name, points in self.curves.items()},
+            "x": self.x,
+            "panels": {name: dict(lines) for name, lines in self.panels.items()},
         }
 
 
@@ -96,16 +99,11 @@ def carry_out(measure: Callable[[Case], Measures], cases: Sequence[Case], jobs: 
     if jobs == 1:
         yield from ((case, measure(case)) for case in cases)
         return
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"))
-    with closing(_Hurried(pool)):
-        yield from zip(cases, pool.map(measure, cases), strict=True)
-
-
-class _Hurried:
-    """A pool that does not do what still waits when nobody wants it any more."""
-
-    def __init__(self, pool: ProcessPoolExecutor) -> None:
-        self.close = lambda: pool.shutdown(cancel_futures=True)
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        try:
+            yield from zip(cases, pool.map(measure, cases), strict=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def interval(values: Sequence[float]) -> tuple[float, float] | None:
@@ -124,11 +122,9 @@ def settings(mode: str) -> Settings:
 
 
 def formed(size: int, seed: int, mode: str, quiet: float) -> Cluster:
-    """Start a cluster, let all meet, and let it stand for some seconds."""
+    """Start a cluster in which all know one another, and let it stand for some seconds."""
     cluster = Cluster(size, seed, settings(mode), direct=True)
-    cluster.start(within=1.0)
-    while not cluster.agreed():
-        cluster.run(1.0)
+    cluster.form()
     cluster.run(quiet)
     return cluster
 

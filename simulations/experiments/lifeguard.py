@@ -50,6 +50,7 @@ class Case(NamedTuple):
     free: float
     repeat: int
     lasting: float
+    members: int = MEMBERS
 
 
 def cases(*, quick: bool) -> list[Case]:
@@ -63,9 +64,9 @@ def cases(*, quick: bool) -> list[Case]:
 def measure(case: Case) -> Measures:
     """Do one run."""
     with no_collector():
-        cluster = formed(MEMBERS, case.repeat, case.mode, QUIET)
+        cluster = formed(case.members, case.repeat, case.mode, QUIET)
         rng = random.Random(f"{case.concurrent}/{case.blocked}/{case.free}/{case.repeat}")  # noqa: S311 - a simulation
-        anomalous = rng.sample(range(MEMBERS), case.concurrent)
+        anomalous = rng.sample(range(case.members), case.concurrent)
         since, before = cluster.clock.now, counted(cluster)
         while cluster.clock.now < since + case.lasting:
             block(cluster, anomalous, case)
@@ -130,7 +131,19 @@ def result(runs: Sequence[tuple[Case, Measures]], *, quick: bool) -> Result:
     whole = len(CONCURRENT) * len(BLOCKED) * len(FREE)
     lasting = QUICK_LASTING if quick else LASTING
     subset = f"{cells} of {whole} combinations, {len(repeats)} of {REPEATS} repeats, {lasting:g} of {LASTING:g} s"
-    return Result("lifeguard", subset, tuple(figures))
+    return Result("lifeguard", subset, tuple(figures), "members whose IO blocks", {"false positives": by_size(runs)})
+
+
+def by_size(runs: Sequence[tuple[Case, Measures]]) -> dict[str, list[tuple[float, float]]]:
+    """Draw the mean of false positives over the number of members whose IO blocks."""
+    lines = {}
+    for mode in MODES:
+        found: dict[float, list[float]] = {}
+        for case, measures in runs:
+            if case[:2] == ("", mode):
+                found.setdefault(case.concurrent, []).append(measures["false_positives"])
+        lines[mode] = [(size, statistics.fmean(found[size])) for size in sorted(found)]
+    return lines
 
 
 def _total(name: str, runs: Sequence[Measures]) -> float:
