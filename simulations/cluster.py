@@ -37,6 +37,7 @@ from p2pml.gossip import (
     StreamReceived,
     TimerFired,
 )
+from p2pml.gossip.directory import Directory
 from p2pml.gossip.node import acquaint
 from p2pml.gossip.wire import Wire
 
@@ -102,7 +103,7 @@ class Host:
         rng = random.Random(f"{self._cluster.seed}/{self.index}/{self.boots}")  # noqa: S311 - a simulation
         nonce = rng.getrandbits(64)
         me = Me(self.id, self.name, self._cluster.name, self.address, self.disk.generation, nonce)
-        self.node = Node(me, self._cluster.settings, rng, self._cluster.wire)
+        self.node = Node(me, self._cluster.settings, rng, self._cluster.wire, self._cluster.directory)
         self._waiting = None
         self._cluster.booted.add(self.id)
         self._cluster.network.bind(self.address, self)
@@ -222,6 +223,7 @@ class Cluster:
     def __post_init__(self) -> None:
         """Make the hosts; all are down."""
         self.wire = DirectWire(self.name) if self.direct else Wire(self.name)
+        self.directory = Directory(shared=True)
         self.booted: set[str] = set()
         self.clock = Clock()
         rng = random.Random(f"{self.seed}/network")  # noqa: S311 - a simulation

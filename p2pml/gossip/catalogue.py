@@ -9,14 +9,14 @@ collected one is sent everything anew, as a delta since 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Container, Iterator, Mapping
 from typing import TypeAlias
 
 from p2pml.errors import BadInput
 
 from . import limits
 from .codec import is_key
+from .directory import Directory
 from .messages import Delta, Write
 from .records import mark
 
@@ -30,29 +30,8 @@ DELTA_OVERHEAD = 2 + 18 + 5 * 9 + 3
 """Bytes of an encoded delta beside its writes, at most."""
 
 
-@dataclass(slots=True)
-class Shelf:
-    """What is known of one owner: its run, the version up to which it is known, and its keys."""
-
-    epoch: Epoch
-    version: int = 0
-    collected: int = 0
-    writes: dict[str, Write] = field(default_factory=dict)
-    shown: Mapping[str, bytes] | None = None
-    """What `values` says, as long as no write changed: it is read far more often than written."""
-
-    def after(self, version: int) -> list[Write]:
-        """List the writes that came after a version, in their order."""
-        return sorted(
-            (write for write in self.writes.values() if write.version > version), key=lambda write: write.version
-        )
-
-    def values(self) -> Mapping[str, bytes]:
-        """Read the keys that are not deleted, in their order."""
-        if self.shown is None:
-            self.shown = {k: value for k, write in sorted(self.writes.items()) if (value := write.value) is not None}
-        return self.shown
-
+Shelf: TypeAlias = Delta
+"""What is known of one owner: all that whoever knows nothing lacks, a delta since 0. Nodes of a simulation share it."""
 
 EMPTY: Mapping[str, bytes] = {}
 
@@ -60,30 +39,60 @@ EMPTY: Mapping[str, bytes] = {}
 class Catalogue:
     """The shelves of all owners, and a hash of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, directory: Directory | None = None) -> None:
         """Know nothing."""
-        self._shelves: dict[str, Shelf] = {}
+        self._directory = directory or Directory()
+        self._numbers = self._directory.numbers
+        self._shelves: list[Shelf | None] = []
+        self._shown: dict[str, Mapping[str, bytes]] = {}
         self._deleted: dict[str, float] = {}
 
     def entries(self, owner: str) -> Mapping[str, bytes]:
         """Read one owner's entries as far as they are known, those of its last run if this one has none yet."""
-        shelf = self._shelves.get(owner)
-        return EMPTY if shelf is None else shelf.values()
+        shelf = self._get(owner)
+        if shelf is None or not shelf.writes:
+            return EMPTY
+        # They are read far more often than written.
+        shown = self._shown.get(owner)
+        if shown is None:
+            shown = self._shown[owner] = _values(shelf)
+        return shown
 
     def known(self, owner: str, epoch: Epoch) -> tuple[int, int]:
         """Say how far this run of the owner is known: the version collected to, and the version."""
-        shelf = self._shelves.get(owner)
-        return (shelf.collected, shelf.version) if shelf is not None and shelf.epoch == epoch else (0, 0)
+        shelf = self._get(owner)
+        if shelf is None or shelf.nonce != epoch[1] or shelf.generation != epoch[0]:
+            return (0, 0)
+        return (shelf.collected, shelf.until)
 
     def mark(self, owner: str, epoch: Epoch) -> int:
         """Hash how far this run of the owner is known; 0 where nothing is."""
         version = self.known(owner, epoch)[1]
         return mark(owner, *epoch, version) if version else 0
 
-    def wrote(self, owner: str, keys: Iterable[str], after: int) -> bool:
+    def wrote(self, owner: str, keys: Container[str], after: int) -> bool:
         """Whether one of these keys was written after a version of what is known of the owner."""
-        shelf = self._shelves.get(owner)
-        return shelf is not None and any(key in shelf.writes and shelf.writes[key].version > after for key in keys)
+        shelf = self._get(owner)
+        return shelf is not None and any(write.version > after and write.key in keys for write in shelf.writes)
+
+    def copy(self, other: Catalogue) -> None:
+        """Know what another catalogue of the same directory knows, in place of what was known."""
+        assert self._directory is other._directory
+        self._shelves = other._shelves[:]
+        self._shown.clear()
+
+    def _get(self, owner: str) -> Shelf | None:
+        try:
+            return self._shelves[self._numbers[owner]]
+        except (KeyError, IndexError):
+            return None
+
+    def _set(self, shelf: Shelf) -> None:
+        number = self._directory.number(shelf.owner)
+        if number >= len(self._shelves):
+            self._shelves.extend([None] * (number + 1 - len(self._shelves)))
+        self._shelves[number] = shelf
+        self._shown.pop(shelf.owner, None)
 
     # The owner's side.
 
@@ -91,51 +100,52 @@ class Catalogue:
         """Write one of our own keys, or delete it; say whether that changed anything. Raises `BadInput`."""
         self._check(owner, key, value)
         shelf = self._own(owner, epoch)
-        old = shelf.writes.get(key)
+        old = next((write for write in shelf.writes if write.key == key), None)
         if (None if old is None else old.value) == value:
             return False
-        shelf.version += 1
-        shelf.writes[key] = Write(key, shelf.version, value)
-        shelf.shown = None
+        version = shelf.until + 1
+        writes = (*(write for write in shelf.writes if write.key != key), Write(key, version, value))
+        self._set(shelf._replace(until=version, writes=writes))
         self._deleted.pop(key, None)
         if value is None:
             self._deleted[key] = now
-        while len(shelf.writes) > limits.KEYS_LIMIT:
-            self._collect(shelf)
+        if len(writes) > limits.KEYS_LIMIT:
+            self._collect(owner)
         return True
 
     def open(self, owner: str, epoch: Epoch) -> bool:
         """Say that this run of ours has no entries, if it has none, so that those of an earlier one go."""
         shelf = self._own(owner, epoch)
-        if shelf.version:
+        if shelf.until:
             return False
-        shelf.version = 1
+        self._set(shelf._replace(until=1))
         return True
 
     def restart(self, owner: str, epoch: Epoch) -> None:
         """Write our own entries anew, for a new run."""
         values = self.entries(owner)
         self._deleted.clear()
-        self._shelves[owner] = Shelf(epoch)
+        self._set(_blank(owner, epoch))
         for key, value in values.items():
             self.write(owner, epoch, key, value, 0.0)
 
     def collect(self, owner: str, before: float) -> None:
         """Drop those of our own tombstones that were written before this time."""
         while self._deleted and next(iter(self._deleted.values())) < before:
-            self._collect(self._shelves[owner])
+            self._collect(owner)
 
-    def _collect(self, shelf: Shelf) -> None:
+    def _collect(self, owner: str) -> None:
+        """Drop our oldest tombstone."""
+        shelf = self._get(owner)
+        assert shelf is not None
         key = next(iter(self._deleted))
         del self._deleted[key]
-        shelf.collected = shelf.writes.pop(key).version
-        shelf.shown = None
+        collected = next(write.version for write in shelf.writes if write.key == key)
+        writes = tuple(write for write in shelf.writes if write.key != key)
+        self._set(shelf._replace(collected=collected, writes=writes))
 
     def _own(self, owner: str, epoch: Epoch) -> Shelf:
-        shelf = self._shelves.get(owner)
-        if shelf is None:
-            shelf = self._shelves[owner] = Shelf(epoch)
-        return shelf
+        return self._get(owner) or _blank(owner, epoch)
 
     def _check(self, owner: str, key: str, value: bytes | None) -> None:
         if not is_key(key):
@@ -158,56 +168,70 @@ class Catalogue:
 
         Returns the delta, `None` if nothing of it fits or is lacking, and whether that was all.
         """
-        shelf = self._shelves.get(owner)
-        if shelf is None or shelf.epoch != epoch or known[1] >= shelf.version:
+        shelf = self._get(owner)
+        if shelf is None or (shelf.generation, shelf.nonce) != epoch or known[1] >= shelf.until:
             return None, True
         missed = known[0] < shelf.collected and known[1] < shelf.collected
         since = 0 if missed else known[1]
-        lacking = shelf.after(since)
+        lacking = [write for write in shelf.writes if write.version > since]
         room -= DELTA_OVERHEAD
-        fitting = list(_fitting(lacking, room))
+        fitting = tuple(_fitting(lacking, room))
         whole = len(fitting) == len(lacking)
         if not fitting and (lacking or room < 0):
             return None, False
-        until = shelf.version if whole else fitting[-1].version
-        return Delta(owner, *epoch, shelf.collected, since, until, tuple(fitting)), whole
+        if whole and since == 0:
+            return shelf, True
+        until = shelf.until if whole else fitting[-1].version
+        return shelf._replace(since=since, until=until, writes=fitting), whole
 
     def apply(self, delta: Delta) -> dict[str, bytes | None] | None:
         """Take a delta that continues what is known.
 
         Returns the values that changed, `None` if it does not continue anything or brings nothing.
         """
-        epoch = (delta.generation, delta.nonce)
-        shelf = self._shelves.get(delta.owner)
-        before = dict(self.entries(delta.owner))
-        collected, version = self.known(delta.owner, epoch)
+        owner, epoch = delta.owner, (delta.generation, delta.nonce)
+        shelf = self._get(owner)
+        collected, version = self.known(owner, epoch)
         gap = delta.since > version or (delta.since > 0 and version < delta.collected and collected < delta.collected)
-        stale = shelf is not None and epoch < shelf.epoch
+        stale = shelf is not None and epoch < (shelf.generation, shelf.nonce)
         if gap or stale or delta.until <= version:
             return None
-        base = {} if delta.since == 0 or shelf is None else shelf.writes
-        writes = {**base, **{write.key: write for write in delta.writes}}
-        gone = max(collected, delta.collected)
-        kept = {key: write for key, write in writes.items() if write.value is not None or write.version > gone}
-        if len(kept) > limits.KEYS_LIMIT:
+        base = () if delta.since == 0 or shelf is None else shelf.writes
+        joined = _join(delta, base, max(collected, delta.collected))
+        if len(joined.writes) > limits.KEYS_LIMIT:
             return None
-        shelf = self._shelves[delta.owner] = Shelf(epoch, delta.until, gone, kept)
-        after = shelf.values()
+        before = self.entries(owner)
+        self._set(joined)
+        after = self.entries(owner)
         return {key: after.get(key) for key in sorted({*before, *after}) if before.get(key) != after.get(key)}
-
-    def shelf(self, owner: str) -> Shelf:
-        """Copy what is known of an owner, for others to share."""
-        shelf = self._shelves[owner]
-        return replace(shelf, writes=dict(shelf.writes))
-
-    def fill(self, me: str, shelves: Mapping[str, Shelf]) -> None:
-        """Know these shelves of others, besides our own."""
-        self._shelves = {**shelves, me: self._shelves[me]}
 
     def forget(self, owner: str) -> list[str]:
         """Drop an owner; return the keys that could be read."""
-        shelf = self._shelves.pop(owner, None)
-        return [] if shelf is None else list(shelf.values())
+        keys = list(self.entries(owner))
+        if self._get(owner) is not None:
+            self._shelves[self._numbers[owner]] = None
+            self._shown.pop(owner, None)
+        return keys
+
+
+def _blank(owner: str, epoch: Epoch) -> Shelf:
+    """Begin a run: nothing is written in it."""
+    return Delta(owner, *epoch, 0, 0, 0, ())
+
+
+def _values(shelf: Shelf) -> Mapping[str, bytes]:
+    """Read the keys that are not deleted, in their order."""
+    return {write.key: write.value for write in sorted(shelf.writes) if write.value is not None}
+
+
+def _join(delta: Delta, base: tuple[Write, ...], collected: int) -> Shelf:
+    """Put the writes of a delta over those known before; the tombstones that were collected go."""
+    latest = {write.key: write for write in (*base, *delta.writes)}
+    kept = [write for write in latest.values() if write.value is not None or write.version > collected]
+    if not base and len(kept) == len(delta.writes) and collected == delta.collected:
+        return delta
+    kept.sort(key=lambda write: write.version)
+    return delta._replace(collected=collected, since=0, writes=tuple(kept))
 
 
 def _fitting(writes: list[Write], room: int) -> Iterator[Write]:

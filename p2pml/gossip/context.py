@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from . import limits
 from .broadcast import Broadcasts, transmit_limit
 from .catalogue import Catalogue
+from .directory import Directory
 from .effects import Change, Effect, EntryChanged, Notify, SendDatagram, SetTimer
 from .health import Health
 from .members import Members
@@ -31,7 +32,7 @@ ROOM = limits.PACKET_LIMIT - OVERHEAD
 class Context:
     """One node's state, and the effects of the event that is being handled."""
 
-    def __init__(self, me: Me, settings: Settings, rng: random.Random, wire: Wire) -> None:
+    def __init__(self, me: Me, settings: Settings, rng: random.Random, wire: Wire, directory: Directory) -> None:
         """Know this node alone."""
         self.me = me
         self.settings = settings
@@ -43,8 +44,8 @@ class Context:
         self.effects: list[Effect] = []
         self.counters: Counter[str] = Counter()
         self.health = Health(settings.health_cap)
-        self.members = Members(rng, settings.max_members)
-        self.catalogue = Catalogue()
+        self.members = Members(rng, settings.max_members, directory)
+        self.catalogue = Catalogue(directory)
         self.broadcasts = Broadcasts[Part]()
         self._timers: dict[int, tuple[float, Action, tuple[Any, ...]]] = {}
         self._token = 0

@@ -54,7 +54,7 @@ class Healing:
         context.catalogue.collect(context.me.id, context.now - context.settings.tombstone_after)
         if not context.settings.lifeguard:
             return
-        dead = [record for record in members if record.status is Status.DEAD]
+        dead = [record for record in members.all_gone() if record.status is Status.DEAD]
         if dead and context.rng.random() < len(dead) / members.live:
             record = context.rng.choice(dead)
             self._sync.greet(members.address(record), Claim(record))

@@ -118,10 +118,10 @@ class Membership:
 
     def forget(self, peer: str) -> None:
         """Drop a member that went long ago, or to make room."""
-        self._context.members.forget(peer)
         self._context.forget_news(peer)
         self._noticed.forget(peer)
         self._context.forget_entries(peer)
+        self._context.members.forget(peer)
 
     # Word straight from a member.
 

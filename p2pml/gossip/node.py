@@ -7,6 +7,7 @@ A node is made of parts that share one `Context` and each hold one idea:
     probe       who is asked whether it lives, directly and through others
     suspicion   how long a suspect has to refute
     health      how far this node trusts its own ears
+    directory   numbers for ids, so that tables are flat
     broadcast   news that rides on packets, and `gossip`, the rounds that carry what found no ride
     catalogue   what every member says of itself, versioned
     sync        comparing tables, by datagram and by stream
@@ -21,14 +22,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import reduce
-from operator import xor
 from typing import Any
 
 from . import limits
 from .bucket import Buckets
 from .codec import PacketError
 from .context import Context
+from .directory import Directory
 from .effects import AnswerStream, Effect
 from .events import (
     DatagramReceived,
@@ -70,9 +70,19 @@ from .wire import Wire
 class Node:
     """One peer's side of the protocol. `handle` is the only thing that changes its state."""
 
-    def __init__(self, me: Me, settings: Settings, rng: random.Random, wire: Wire | None = None) -> None:
-        """Know nobody yet; `Start` begins. `wire` is how packets are written, by default as bytes."""
-        context = self._context = Context(me, settings, rng, wire or Wire(me.cluster))
+    def __init__(
+        self,
+        me: Me,
+        settings: Settings,
+        rng: random.Random,
+        wire: Wire | None = None,
+        directory: Directory | None = None,
+    ) -> None:
+        """Know nobody yet; `Start` begins.
+
+        `wire` is how packets are written, by default as bytes; `directory` is shared by nodes of one process.
+        """
+        context = self._context = Context(me, settings, rng, wire or Wire(me.cluster), directory or Directory())
         self._membership = Membership(context, self._doubt)
         self._prober = Prober(context, self._membership.accuse)
         self._gossip = Gossip(context)
@@ -420,16 +430,21 @@ class Node:
 def acquaint(nodes: Sequence[Node]) -> None:
     """Let nodes that have started know one another at once, as if they had been together for long.
 
-    For simulations of what comes after: to meet through seeds takes each node a claim about each other.
+    For simulations of what comes after: to meet through seeds takes each node a claim about each other. The nodes
+    share a directory.
     """
+    first, *others = [node._context for node in nodes]
     for node in nodes:
         node._open_catalogue()
-    contexts = [node._context for node in nodes]
-    records = {context.me.id: context.own for context in contexts}
-    shelves = {peer: context.catalogue.shelf(peer) for peer, context in zip(records, contexts, strict=True)}
-    state = reduce(xor, (context.mark(context.me.id) for context in contexts), 0)
-    for context in contexts:
-        context.members.fill(records)
-        context.catalogue.fill(context.me.id, shelves)
-        context.broadcasts.clear()
-        context.state = state
+    for other in others:
+        first.members.put(other.own, other.now)
+        shelf = other.catalogue.delta(other.me.id, other.own.epoch, (0, 0), limits.STREAM_LIMIT)[0]
+        assert shelf is not None
+        first.catalogue.apply(shelf)
+        first.state ^= other.state
+    first.broadcasts.clear()
+    for other in others:
+        other.members.copy(first.members)
+        other.catalogue.copy(first.catalogue)
+        other.state = first.state
+        other.broadcasts.clear()
