@@ -7,10 +7,11 @@ are arrays.
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
+import subprocess
+import sys
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import msgpack
 import numpy as np
@@ -55,6 +56,18 @@ class Lessons:
     truth: tuple[str, ...]
     parts: tuple[Lesson, ...]
 
+    def to_data(self) -> dict[str, Any]:
+        """Write it as plain data for msgpack."""
+        parts = [[part.digest, part.rows, part.vote.to_data()] for part in self.parts]
+        return {"schema": self.schema.to_data(), "truth": self.truth, "parts": parts}
+
+    @classmethod
+    def from_data(cls, data: dict[str, Any]) -> Lessons:
+        """Read it back."""
+        truth = tuple(data["truth"])
+        parts = tuple(Lesson(digest, rows, Vote.from_data(vote, len(truth))) for digest, rows, vote in data["parts"])
+        return cls(Schema.from_data(data["schema"]), truth, parts)
+
     def of(self, host: int) -> Lesson:
         """What a host has learnt."""
         return self.parts[host % len(self.parts)]
@@ -90,8 +103,9 @@ def lessons(hosts: int) -> Lessons:
 
 @cache
 def _lessons(parts: int) -> Lessons:
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as apart:
-        return apart.submit(learn, parts).result()
+    # No fork or spawn of this process, which may be one that is not allowed to have children of that kind.
+    apart = [sys.executable, "-m", __name__, str(parts)]
+    return Lessons.from_data(msgpack.unpackb(subprocess.run(apart, stdout=subprocess.PIPE, check=True).stdout))  # noqa: S603
 
 
 def learn(parts: int) -> Lessons:
@@ -109,3 +123,7 @@ def learn(parts: int) -> Lessons:
         digest = hashlib.sha256(f"{MODEL}/{part}/{parts}".encode()).hexdigest()
         learnt.append(Lesson(digest, len(rows), train(schema, columns, rows, MODEL, 0).vote(asked)))
     return Lessons(schema, truth, tuple(learnt))
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(msgpack.packb(learn(int(sys.argv[1])).to_data()))
