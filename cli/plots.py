@@ -10,7 +10,7 @@ Drawn by matplotlib, which is not among what p2pml needs: the extra `plot`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -47,17 +47,24 @@ class Panel:
     least: float | None = None
     most: float | None = None
     log: bool = False
-    marks: Mapping[str, float] = field(default_factory=dict)
-    """Upright lines, by what they say: where on the x axis they stand."""
 
 
-def draw(title: str, x: str, panels: Sequence[Panel], log_x: bool = False) -> str:
-    """The panels as SVG. Raises `BadInput` where matplotlib is missing."""
+def check_plots() -> None:
+    """Raise `BadInput` where matplotlib is missing, for whoever would have much to do before it draws."""
     try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
+        import matplotlib  # noqa: F401 (whether it is there)
     except ImportError as error:
         raise BadInput("plots are drawn by matplotlib, which is not installed: pip install 'p2pml[plot]'") from error
+
+
+def draw(
+    title: str, x: str, panels: Sequence[Panel], log_x: bool = False, marks: Mapping[str, float] | None = None
+) -> str:
+    """The panels as SVG; raises as `check_plots` does. `marks` are upright lines through all, each with words."""
+    check_plots()
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
     # Without pyplot there is no window system and no state; text stays text, and nothing says when it was drawn.
     look: dict[Any, Any] = {
         "svg.fonttype": "none",
@@ -70,6 +77,10 @@ def draw(title: str, x: str, panels: Sequence[Panel], log_x: bool = False) -> st
         axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
         for each, panel in zip(axes, panels, strict=True):
             _draw_panel(each, panel)
+            for place in (marks or {}).values():
+                each.axvline(place, color="#888888", linewidth=0.8, linestyle=":")
+        for words, place in (marks or {}).items():
+            axes[0].annotate(words, (place, 1.0), (2, 0), ("data", "axes fraction"), "offset points", size=7.5)
         if log_x:
             axes[-1].set_xscale("log")
         axes[-1].set_xlabel(x)
@@ -82,9 +93,6 @@ def draw(title: str, x: str, panels: Sequence[Panel], log_x: bool = False) -> st
 def _draw_panel(axes: Axes, panel: Panel) -> None:
     for line, colour in zip(panel.lines, COLOURS * len(panel.lines), strict=False):
         _draw_line(axes, line, colour)
-    for words, place in panel.marks.items():
-        axes.axvline(place, color="#888888", linewidth=0.8, linestyle=":")
-        axes.annotate(words, (place, 0.97), (2, 0), ("data", "axes fraction"), "offset points", va="top", size=7.5)
     if panel.log:
         axes.set_yscale("log")
     axes.set_ylim(panel.least, panel.most)

@@ -105,3 +105,19 @@ def progress(what: str, beside: TextIO | None = None) -> Iterator[Say]:
     # Without redirection, which would send the result to where the spinner is.
     with Live(spinner, console=console(sys.stderr), transient=True, redirect_stdout=False, redirect_stderr=False):
         yield lambda line: spinner.update(text=plain(line))
+
+
+@contextmanager
+def bar(what: str, total: float) -> Iterator[Callable[[float, str], None]]:
+    """A bar that fills up to `total`, with a line beside it, on standard error if that is a terminal, else nothing."""
+    if not sys.stderr.isatty():
+        yield lambda done, line: None
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
+    with Progress(
+        *columns, console=console(sys.stderr), transient=True, redirect_stdout=False, redirect_stderr=False
+    ) as drawn:
+        task = drawn.add_task(plain(what), total=total)
+        yield lambda done, line: drawn.update(task, completed=done, description=plain(line))

@@ -14,7 +14,8 @@ from p2pml.errors import BadInput
 
 from .experiments import experiment
 from .options import examples, option
-from .show import json_line, note, progress, table
+from .show import bar, json_line, note, table
+from .simulated import check_plot, show, store_failure, write_plot
 
 if TYPE_CHECKING:
     from p2pml.simulations.plans import Plan
@@ -23,14 +24,11 @@ if TYPE_CHECKING:
 SHOWN = 10
 """Failing seeds of a sweep that are listed."""
 
-SHRINKABLE = {"core": 15_000.0, "daemon": 500.0}
-"""Peers times seconds of a plan up to which a failure is shrunk at once, by layer: it takes up to 400 runs."""
-
 
 @click.command(
     epilog=examples(
         "p2pml simulate list",
-        "p2pml simulate churn --peers 100 --minutes 10 --churn 20",
+        "p2pml simulate churn --peers 100 --minutes 10 --churn 20 --plot churn.svg",
         "p2pml simulate swarm --seeds 1..500 --jobs 4",
         "p2pml simulate crash-restart --layer daemon",
         "p2pml simulate lifeguard --quick --jobs 2",
@@ -67,9 +65,15 @@ SHRINKABLE = {"core": 15_000.0, "daemon": 500.0}
     help="What runs: the protocol alone, or whole daemons that train, answer over HTTP and keep their state on disk.",
 )
 @option("--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="J", help="Processes that run seeds.")
+@option("--dask", metavar="ADDRESS", help="Run the seeds on the Dask cluster with its scheduler there.")
 @option("--json", "as_json", is_flag=True, help="Print one line of JSON for each seed.")
 @option("--quick", is_flag=True, help="Of an experiment, run a part that takes minutes; it says which.")
-@option("--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.svg", help="Draw it as SVG.")
+@option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.svg",
+    help="Draw the run over virtual time as SVG; of several seeds the first that failed, or else the first.",
+)
 def simulate(
     what: str,
     file: str | None,
@@ -80,6 +84,7 @@ def simulate(
     seeds: str | None,
     layer: str,
     jobs: int,
+    dask: str | None,
     as_json: bool,
     quick: bool,
     plot: Path | None,
@@ -87,9 +92,14 @@ def simulate(
     """Break a cluster of peers in virtual time, and see what holds.
 
     SCENARIO says what breaks; `list` shows all. The peers are the protocol that real ones run, on a network in
-    memory, or with --layer daemon whole daemons, which are asked for predictions all the while: the same seed always
-    gives the same run, byte for byte. First things break, then a random core of the
-    peers is healed while the rest stays broken, and the core has to come together again.
+    memory, or with --layer daemon whole daemons: the same seed always gives the same run, byte for byte. First things
+    break, then a random core of the peers is healed while the rest stays broken, and the core has to come together
+    again. All the while random live peers are asked for predictions by real models, and each answer is held to its
+    deadline and to the votes behind it.
+
+    Among the measures, availability is the share of the questions to peers that stayed alive which were answered in
+    time, votes that of the votes cast of those possible, score that of the rows predicted right, and staleness for how
+    many seconds what the asker saw of a model had not been true.
 
     A failure is shrunk to the least schedule that still fails and stored in a file, which `replay` runs again and
     `shrink` shrinks further.
@@ -101,14 +111,17 @@ def simulate(
     one seed differed; 7 a figure of an experiment was missed; 2 usage.
     """
     from p2pml.simulations.experiments import EXPERIMENTS
+    from p2pml.simulations.reports import CRASH, EXIT_CODES
     from p2pml.simulations.scenarios import SCENARIOS, draw
+    from p2pml.simulations.sweeps import Ended
 
+    check_plot(plot)
     if what in EXPERIMENTS and file is None:
         return experiment(what, quick=quick, jobs=jobs, as_json=as_json, plot=plot)
     if what in ("replay", "shrink"):
         if file is None:
             raise BadInput(f"say which file: p2pml simulate {what} FILE")
-        return _stored(what, Path(file), as_json)
+        return _stored(what, Path(file), as_json, plot)
     if file is not None:
         raise BadInput(f"{file!r} is one word too many: only replay and shrink take a file")
     if what == "list":
@@ -120,7 +133,11 @@ def simulate(
         return 0
     drawn = [draw(what, one, peers, 60 * minutes, churn) for one in _seeds(seeds, seed)]
     plans = [replace(plan, layer=layer) for plan in drawn]
-    return _sweep(plans, jobs, as_json)
+    try:
+        return _sweep(plans, jobs, dask, as_json, plot)
+    except Ended as error:
+        note(f"{error}.")
+        return EXIT_CODES[CRASH]
 
 
 def _seeds(seeds: str | None, seed: int) -> Sequence[int]:
@@ -133,60 +150,48 @@ def _seeds(seeds: str | None, seed: int) -> Sequence[int]:
     return range(int(match[1]), int(match[2]) + 1)
 
 
-def _sweep(plans: Sequence[Plan], jobs: int, as_json: bool) -> int:
-    from p2pml.simulations.layers import run
+def _sweep(plans: Sequence[Plan], jobs: int, dask: str | None, as_json: bool, plot: Path | None) -> int:
     from p2pml.simulations.reports import EXIT_CODES
-    from p2pml.simulations.sweeps import sweep
 
-    reports = []
-    failures: list[tuple[Plan, Report]] = []
-    for plan, report in _watched(sweep(run, plans, min(jobs, len(plans))), len(plans)):
+    done: list[tuple[Plan, Report]] = []
+    for plan, report in _watched(plans, jobs, dask):
         if as_json:
             json_line(report.to_data())
-        reports.append(report)
-        if not report.held:
-            failures.append((plan, report))
+        done.append((plan, report))
+    failures = [(plan, report) for plan, report in done if not report.held]
     if not as_json:
-        _show(reports)
+        show([report for _, report in done])
+    if plot is not None:
+        write_plot(plot, *(failures or done)[0])
     if not failures:
         return EXIT_CODES["held"]
     for _, report in failures[:SHOWN]:
         note(f"seed {report.seed}: {report.breach}.")
     if len(failures) > SHOWN:
         note(f"and {len(failures) - SHOWN} more of {len(plans)} seeds failed.")
-    _store(*failures[0])
+    store_failure(*failures[0])
     return EXIT_CODES[failures[0][1].kind]
 
 
-def _watched(runs: Iterator[tuple[Plan, Report]], count: int) -> Iterator[tuple[Plan, Report]]:
-    """Say how far it is."""
-    failed = 0
-    with progress(f"0 of {count} seeds") as say:
-        for done, (plan, report) in enumerate(runs, 1):
+def _watched(plans: Sequence[Plan], jobs: int, dask: str | None) -> Iterator[tuple[Plan, Report]]:
+    """Run all, and show how far that is: in seeds, or of a single one in virtual time."""
+    from p2pml.simulations.layers import run
+    from p2pml.simulations.sweeps import sweep
+
+    count, failed = len(plans), 0
+    alone = plans[0].seconds if count == 1 else None
+    with bar(f"0 of {count} seeds", alone or count) as say:
+
+        def tell(seconds: float) -> None:
+            say(seconds, f"virtual second {seconds:.0f}")
+
+        for done, (plan, report) in enumerate(sweep(run, plans, min(jobs, count), dask, tell), 1):
             failed += not report.held
-            say(f"{done} of {count} seeds" + (f", {failed} failed" if failed else ""))
+            say(alone or done, f"{done} of {count} seeds" + (f", {failed} failed" if failed else ""))
             yield plan, report
 
 
-def _show(reports: Sequence[Report]) -> None:
-    """Show each property with how many seeds held it, and the mean of each measure."""
-    laws = list(dict.fromkeys(law for report in reports for law in report.properties))
-    asked = {law: [report.properties[law] for report in reports if law in report.properties] for law in laws}
-    table(["property", "held", "of"], [[law, sum(held), len(held)] for law, held in asked.items()])
-    print()
-    names = list(dict.fromkeys(name for report in reports for name in report.measures))
-    rows = []
-    for name in names:
-        values = sorted(report.measures[name] for report in reports if name in report.measures)
-        rows.append([name, sum(values) / len(values), values[0], values[-1]])
-    if len(reports) > 1:
-        table(["measure", "mean", "least", "most"], rows)
-    else:
-        table(["measure", "value"], [row[:2] for row in rows])
-        print(f"\ntrace {reports[0].trace}")
-
-
-def _stored(what: str, path: Path, as_json: bool) -> int:
+def _stored(what: str, path: Path, as_json: bool, plot: Path | None) -> int:
     """Run the schedule of a file again, or shrink it."""
     from p2pml.simulations.layers import run
     from p2pml.simulations.reports import EXIT_CODES
@@ -199,32 +204,13 @@ def _stored(what: str, path: Path, as_json: bool) -> int:
     else:
         print(plan)
         print()
-        _show([report])
+        show([report])
+    if plot is not None:
+        write_plot(plot, plan, report)
     if report.breach is None:
         note(f"{path} holds.")
     else:
         note(f"{report.breach}.")
         if what == "shrink":
-            _store(plan, report, path.with_suffix(".least.json"))
+            store_failure(plan, report, path.with_suffix(".least.json"))
     return EXIT_CODES[report.kind]
-
-
-def _store(plan: Plan, report: Report, path: Path | None = None) -> None:
-    """Shrink a failure if that takes no more than a few minutes, store it, and say how to see it again."""
-    from p2pml.simulations.layers import run
-    from p2pml.simulations.reports import DETERMINISM
-    from p2pml.simulations.shrinking import shrink
-    from p2pml.simulations.stored import store
-
-    assert report.breach is not None
-    before = len(plan.operations)
-    if report.kind != DETERMINISM and (path is not None or plan.peers * plan.seconds <= SHRINKABLE[plan.layer]):
-        with progress("shrinking the failure"):
-            least = shrink(run, plan, report.breach)
-            plan, report = least.plan, run(least.plan)
-        note(f"{before} operations were shrunk to {len(plan.operations)} in {least.runs} runs:")
-        for line in str(plan).splitlines():
-            note(line)
-    path = path or Path(f"{plan.scenario}-{plan.seed}.json")
-    store(path, plan, report)
-    note(f"See it again with: p2pml simulate replay {path}")

@@ -23,7 +23,7 @@ from .lessons import lessons
 from .network import Rule
 from .operations import Operation
 from .plans import Plan
-from .reports import CRASH, LATE, LIVENESS, SAFETY, UNTRUE, VOTES, Breach, Report
+from .reports import CRASH, LATE, LIVENESS, SAFETY, UNTRUE, VOTES, Breach, Report, Tell, nobody
 
 PATIENCE = 150.0
 """Virtual seconds that a healed core has to recover: ten greetings of the dead, or five of the longest suspicions."""
@@ -57,13 +57,16 @@ OPERATIONS = (
 """What this layer can do of the vocabulary: it has no connections that could be reset."""
 
 
-def run(plan: Plan) -> Report:
-    """Run a plan to its end, or to the first breach. Raises `BadInput` for an operation of another layer."""
+def run(plan: Plan, tell: Tell = nobody) -> Report:
+    """Run a plan to its end, or to the first breach, and tell now and then how far it is.
+
+    Raises `BadInput` for an operation of another layer.
+    """
     for operation in plan.operations:
         if operation.what not in OPERATIONS:
             raise BadInput(f"the layer core has no {operation.what!r}: it is for whole daemons")
     with no_collector():
-        this = Run(plan)
+        this = Run(plan, tell)
         return this.report(this.breach())
 
 
@@ -82,9 +85,9 @@ def no_collector() -> Iterator[None]:
 class Run:
     """One run of a plan."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, tell: Tell = nobody) -> None:
         """Arrange everything; nothing has happened yet."""
-        self.plan = plan
+        self.plan, self.tell = plan, tell
         self.cluster = Cluster(plan.peers, plan.seed, conditions=plan.weather, direct=True, keeps_changes=False)
         step = max(1, plan.peers // WATCHED)
         self.watched = range(0, plan.peers, step)
@@ -95,6 +98,7 @@ class Run:
         self.clients = Clients(self.cluster, self.learners, known)
         self.timeline: list[dict[str, float]] = []
         self.recovered: float | None = None
+        self._carried = (0, 0)
         first = plan.peers if plan.first is None else plan.first
         for host in self.cluster.hosts[:first]:
             self.cluster.clock.after(host.index / plan.peers, self._boot, host)
@@ -155,8 +159,17 @@ class Run:
                 "believed": sum(map(len, believed)) / max(1, len(views)),
                 "agreement": sum(right) / max(1, len(views)),
             }
+            | self._traffic(seconds=GLANCE)
             | self.clients.since_last_time()
         )
+        self.tell(self.cluster.clock.now)
+
+    def _traffic(self, seconds: float) -> dict[str, float]:
+        """What a peer got and sent a second since this was asked last."""
+        network, before = self.cluster.network, self._carried
+        self._carried = (network.delivered, network.bytes)
+        shares = [(now - then) / seconds / self.plan.peers for now, then in zip(self._carried, before, strict=True)]
+        return {"messages": shares[0], "bytes": shares[1]}
 
     def _ends(self, host: Host, change: Change) -> None:
         if isinstance(change, IdentityConflict):

@@ -34,7 +34,7 @@ from .network import Rule
 from .parts import write_part
 from .plans import Plan
 from .questions import Client
-from .reports import CRASH, LATE, LIVENESS, SAFETY, UNTRUE, VOTES, Breach, Report
+from .reports import CRASH, LATE, LIVENESS, SAFETY, UNTRUE, VOTES, Breach, Report, Tell, nobody
 from .sandbox import sandbox
 
 PATIENCE = 150.0
@@ -59,10 +59,10 @@ LAWS = {LATE: SAFETY, UNTRUE: SAFETY, STAYS: SAFETY, NO_ERROR: CRASH, VIEWS: LIV
 """The properties, and the kind of each one's failure."""
 
 
-def run(plan: Plan, every: float = 2.0, rare: float | None = None) -> Report:
+def run(plan: Plan, every: float = 2.0, rare: float | None = None, tell: Tell = nobody) -> Report:
     """Run a plan to its end, or to the first breach, with a question every so many seconds.
 
-    `rare` is the probability of rare turns; None draws it from the seed.
+    It tells now and then how far it is. `rare` is the probability of rare turns; None draws it from the seed.
     """
     warm_up()
     # In memory, where there is such a folder: a real disk's waits are no part of virtual time.
@@ -72,6 +72,7 @@ def run(plan: Plan, every: float = 2.0, rare: float | None = None) -> Report:
         try:
             with sandbox(loop, plan.seed):
                 this = Run(plan, loop, Path(folder), every, rare)
+                this.tell = tell
                 with hearing(this), rare_turns(this.rarely):
                     return loop.run_until_complete(this.to_the_end())
         finally:
@@ -117,6 +118,7 @@ class Run:
         self.turns: dict[str, int] = {}
         self.first: Breach | None = None
         self.recovered: float | None = None
+        self.tell: Tell = nobody
         self._broken = asyncio.Event()
         loop.set_exception_handler(self._mishap)
 
@@ -209,6 +211,7 @@ class Run:
         believed = sum(len(self.believed(machine)) for machine in up)
         row = {"time": self.loop.time(), "alive": float(len(up)), "believed": believed / max(1, len(up))}
         self.timeline.append(row | self.client.since_last_time())
+        self.tell(self.loop.time())
 
     def believed(self, machine: Machine) -> set[str]:
         """Whom a machine holds alive."""

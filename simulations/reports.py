@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 HELD, SAFETY, LIVENESS, CRASH, DETERMINISM = "held", "safety", "liveness", "crash", "determinism"
 
@@ -15,6 +15,13 @@ LATE = "answers come by their deadline"
 UNTRUE = "the count of votes is true"
 VOTES = "answers hold every vote of the core"
 """What is asked of answers on both layers."""
+
+Tell: TypeAlias = Callable[[float], None]
+"""Somebody who is told how far a run is, in virtual seconds."""
+
+
+def nobody(seconds: float) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,8 @@ class Breach:
 
 @dataclass(frozen=True)
 class Report:
-    """One run. `timeline` has a row for every few seconds: time, peers alive, and how many are believed alive."""
+    """One run. `timeline` has a row for each second: the time, peers alive and believed alive on the mean, messages and
+    bytes a peer; and where answers came, the mean of their votes, of those possible, of the score and the staleness."""
 
     scenario: str
     seed: int

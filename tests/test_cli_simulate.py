@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from fakes import Shell
@@ -12,6 +17,7 @@ from plants import hasty_verdict
 from p2pml.simulations.experiments import EXPERIMENTS
 from p2pml.simulations.operations import Operation
 from p2pml.simulations.plans import Plan
+from p2pml.simulations.reports import Report
 from p2pml.simulations.scenarios import SCENARIOS
 
 QUICK = ("--peers", "3", "--minutes", "0.15")
@@ -23,16 +29,23 @@ def shell(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, t
     return Shell(capsys)
 
 
+def texts(path: Path) -> set[str | None]:
+    """What is written in a picture."""
+    return {element.text for element in ElementTree.fromstring(path.read_text()).iter()}
+
+
 def test_all_scenarios_are_listed(shell: Shell) -> None:
     """Each with a sentence."""
     lines = shell("simulate", "list").out.splitlines()
     assert [line.split()[0] for line in lines if line.endswith((".", "?"))] == [*SCENARIOS, *EXPERIMENTS]
 
 
-def test_a_seed_that_holds_is_shown(shell: Shell) -> None:
-    """As a table of properties and measures, and with its trace."""
-    done = shell("simulate", "churn", *QUICK)
+def test_a_seed_that_holds_is_shown(shell: Shell, tmp_path: Path) -> None:
+    """As a table of properties and measures, with its trace, and as a plot over time."""
+    done = shell("simulate", "churn", *QUICK, "--plot", "churn.svg")
     assert done.code == 0
+    assert "churn.svg shows seed 1 over time" in done.err
+    assert {"believed alive", "possible", "cast", "score", "the core is healed"} <= texts(tmp_path / "churn.svg")
     assert "nobody declares itself dead" in done.out
     assert "recovered_after" in done.out
     assert done.out.splitlines()[-1].startswith("trace ")
@@ -79,8 +92,9 @@ def test_a_failure_is_replayed_and_shrunk(shell: Shell, monkeypatch: pytest.Monk
     path.write_text(json.dumps(Plan("test", 1, 4, 20.0, operations, (0, 2, 3)).to_data()))
     assert shell("simulate", "replay", "failure.json").code == 0
     hasty_verdict(monkeypatch)
-    replayed = shell("simulate", "replay", "failure.json", "--json")
+    replayed = shell("simulate", "replay", "failure.json", "--json", "--plot", "failure.svg")
     assert replayed.code == 3
+    assert "broke: no death before its suspicion's deadline" in texts(tmp_path / "failure.svg")
     assert json.loads(replayed.out)["held"] is False
     assert "no death before its suspicion's deadline" in replayed.err
     shrunk = shell("simulate", "shrink", "failure.json")
@@ -95,7 +109,7 @@ def test_a_failing_sweep_stores_its_first_failure(shell: Shell, monkeypatch: pyt
     from p2pml.simulations import sweeps
 
     # In this process, where the bug is planted.
-    monkeypatch.setattr(sweeps, "sweep", lambda run, plans, jobs: ((plan, run(plan)) for plan in plans))
+    monkeypatch.setattr(sweeps, "sweep", lambda run, plans, *how: ((plan, run(plan)) for plan in plans))
     monkeypatch.setattr("p2pml.cli.simulate.SHOWN", 1)
     hasty_verdict(monkeypatch)
     done = shell("simulate", "crash-restart", "--peers", "4", "--minutes", "0.6", "--seeds", "0..13")
@@ -115,6 +129,8 @@ def test_a_failing_sweep_stores_its_first_failure(shell: Shell, monkeypatch: pyt
         (["churn", "--seeds", "5..1"], "is not A..B"),
         (["churn", "--seeds", "x"], "is not A..B"),
         (["churn", "--minutes", "0"], "--minutes"),
+        (["churn", "--plot", "churn.png"], "does not end in .svg"),
+        (["churn", "--plot", "nowhere/churn.svg"], "there is no folder nowhere"),
         (["replay", "nothing.json"], "nothing.json"),
     ],
 )
@@ -123,3 +139,58 @@ def test_bad_usage_is_a_sentence(shell: Shell, words: list[str], sentence: str) 
     done = shell("simulate", *words)
     assert done.code == 2
     assert sentence in done.err
+
+
+def test_a_process_that_was_ended_is_a_crash(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where memory ran out: code 5, and what to try."""
+    from p2pml.simulations import sweeps
+
+    def ended(run: object, plans: object, jobs: int, tell: object) -> Iterator[Report]:
+        yield from ()
+        raise BrokenProcessPool
+
+    monkeypatch.setattr(sweeps, "local", ended)
+    done = shell("simulate", "churn", *QUICK)
+    assert done.code == 5
+    assert "try fewer --jobs" in done.err
+
+
+def test_without_dask_a_sentence_says_what_to_install(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an extra."""
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    done = shell("simulate", "churn", *QUICK, "--dask", "127.0.0.1:1")
+    assert done.code == 2
+    assert "pip install 'p2pml[dask]'" in done.err
+
+
+def test_where_no_dask_scheduler_is_a_sentence_says_so(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its address."""
+    from p2pml.simulations import sweeps
+
+    monkeypatch.setattr(sweeps, "CONNECTING", 0.2)
+    done = shell("simulate", "churn", *QUICK, "--dask", "127.0.0.1:1")
+    assert done.code == 2
+    assert "there is no Dask scheduler at 127.0.0.1:1" in done.err
+
+
+DASK = """
+import sys
+from distributed import LocalCluster
+if __name__ == "__main__":
+    with LocalCluster(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster:
+        print(cluster.scheduler_address, flush=True)
+        sys.stdin.read()
+"""
+
+
+def test_a_dask_cluster_gives_the_same_reports(shell: Shell, tmp_path: Path) -> None:
+    """Line by line, in the order of the seeds."""
+    words = ("simulate", "flap", *QUICK, "--seeds", "3..5", "--json")
+    (tmp_path / "cluster.py").write_text(DASK)
+    apart = [sys.executable, "cluster.py"]
+    with subprocess.Popen(apart, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as cluster:
+        assert cluster.stdout is not None
+        there = shell(*words, "--dask", cluster.stdout.readline().strip())
+        cluster.communicate("")
+    assert there.code == 0
+    assert there.out == shell(*words).out

@@ -13,13 +13,14 @@ from p2pml.errors import BadInput
 PANELS = [
     Panel("members", [Line("alive", [0, 1, 2], [8, 8, 7], "steps"), Line("believed", [0, 1, 2], [8, 8, 8], "dashed")]),
     Panel("score", [Line("of all", [0, 1], [0.5, 0.75], "dots", [0.4, 0.7], [0.6, 0.8])], least=0, most=1),
-    Panel("bytes", [Line("a peer", [0, 1], [1, 1000])], log=True, marks={"healed": 0.5}),
+    Panel("bytes", [Line("a peer", [0, 1], [1, 1000])], log=True),
 ]
 
 
 def test_a_plot_says_what_its_lines_are() -> None:
     """Every title, axis, line and mark is text of the picture."""
-    texts = {element.text for element in ElementTree.fromstring(draw("A run", "minutes", PANELS)).iter()}
+    drawn = draw("A run", "minutes", PANELS, marks={"healed": 0.5})
+    texts = {element.text for element in ElementTree.fromstring(drawn).iter()}
     assert {"A run", "minutes", "members", "alive", "believed", "score", "bytes", "healed"} <= texts
 
 
