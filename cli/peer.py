@@ -86,6 +86,14 @@ def peer() -> None:
     help="Seed of the held-out cut and the model.",
 )
 @option(
+    "--replicas",
+    type=click.IntRange(0, 16),
+    default=2,
+    show_default=True,
+    help="How many other peers hold a copy of each model, and vote with it when its own peer is gone; the same for "
+    "all of a cluster. 0: none.",
+)
+@option(
     "--log-format",
     type=click.Choice(["console", "json"]),
     default="console",

@@ -30,10 +30,12 @@ from .bodies import (
     decode,
     encode,
 )
+from .colleagues import SCHEMA_PATH
 from .crew import FIT_PATH
 from .evaluating import EVALUATE_PATH, scored_data
 from .knowing import MOMENTS_PATH, STACK_PATH
 from .openapi import DOCUMENT
+from .pieces import PIECE_PATH
 from .presenting import predicted
 from .problems import Busy, Handler, problem, problems
 from .pump import STREAM_PATH
@@ -49,7 +51,6 @@ PEER_BODY = 2 * MAX_BODY
 """Bytes of a peer's question: a body that was just within bounds as JSON may grow a little as msgpack."""
 MAX_MODELS = 256
 """Models that one question names, at most: far more than a peer holds."""
-SCHEMA_PATH = "/v1/peer/schema"
 STALLED = 30.0
 """Seconds after which a listener that takes nothing is given up."""
 
@@ -103,6 +104,7 @@ class Api:
         app.router.add_get(SCHEMA_PATH, self.schema)
         app.router.add_get(MOMENTS_PATH, self.moments)
         app.router.add_get(STACK_PATH, self.stack)
+        app.router.add_get(PIECE_PATH + "{digest:[0-9a-f]{32,64}}", self.piece)
         app.router.add_post(VOTE_PATH, self.vote)
         app.router.add_post(EVALUATE_PATH, self.evaluate_own)
         app.router.add_post(FIT_PATH, self.fit_own)
@@ -191,9 +193,17 @@ class Api:
 
     async def schema(self, request: web.Request) -> web.Response:
         trained = self._peer.voting.trained
-        if trained is None:
+        named = self._peer.colleagues.schema(request.query.get("fingerprint", ""))
+        if (schema := named or (trained.schema if trained else None)) is None:
             return problem(404, "this peer has no schema before its first training is done")
-        return encode(trained.schema.to_data(), request)
+        return encode(schema.to_data(), request)
+
+    async def piece(self, request: web.Request) -> web.Response:
+        start = request.query.get("from", "0")
+        if not (start.isascii() and start.isdecimal()):
+            return problem(400, '"from" is no number of bytes')
+        digest = request.match_info["digest"]
+        return encode(await asyncio.to_thread(self._peer.pieces.block, digest, int(start[:16])), request)
 
     async def moments(self, request: web.Request) -> web.Response:
         moments = self._peer.knowing.moments

@@ -75,9 +75,9 @@ class Asker:
     async def all_votes(self, columns: Columns, rows: int, space: str) -> Answered:
         """What every voter says of some rows, and its densities in `space`; raises as `ask` does."""
         roll = self._colleagues.roll()
-        heard, votes = await self._hear(roll, columns, rows, EVALUATION_DEADLINE, 1, space)
+        heard, _ = await self._hear(roll, columns, rows, EVALUATION_DEADLINE, 1, space)
         densities = {id: ballot.density for id, ballot in heard.items() if ballot.density is not None}
-        return Answered(_casts(heard), densities, complete=len(densities) == votes["expected"])
+        return Answered(_casts(heard), densities, complete=len(densities) == len(roll.voters))
 
     async def _plan(self, rule: str, roll: Roll, seconds: float, sure: bool, level: float | None) -> Plan:
         if level is not None and rule != AUTO:

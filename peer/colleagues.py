@@ -14,16 +14,20 @@ import msgpack
 import structlog
 
 from p2pml.ensemble.electorate import Electorate
+from p2pml.ensemble.knowledge import Knowledge
 from p2pml.ensemble.schema import Schema
 from p2pml.ensemble.summary import FitCommand, Summary
 from p2pml.errors import RemoteError
 from p2pml.gossip import Member, Node, Status
 
+from .held import Held, LastWords
 from .rare import buggify
 from .wire import PeerWire
 
 SUMMARY = "summary"
+KNOWLEDGE = "knowledge"
 FIT = "fit"
+SCHEMA_PATH = "/v1/peer/schema"
 
 log = structlog.get_logger()
 
@@ -34,6 +38,8 @@ class Colleague:
 
     member: Member
     summary: Summary | None
+    words: LastWords | None = None
+    """Its last words, where it cannot vote itself and others do so for it."""
 
     @property
     def id(self) -> str:
@@ -70,10 +76,16 @@ class Colleagues:
         self._electorate = Electorate()
         self._fetching: dict[str, asyncio.Task[None]] = {}
         self._read: dict[str, tuple[bytes, Summary | None]] = {}
+        self._known: dict[str, tuple[bytes, Knowledge | None]] = {}
+        self.held = Held(node)
 
     def all(self) -> list[Colleague]:
-        """Every member that is still remembered, by id."""
-        return [Colleague(member, self.summary(member.id)) for member in self.node.members()]
+        """Every member that is still remembered, and every owner of a model that somebody holds, by id."""
+        known = [Colleague(member, self.summary(member.id)) for member in self.node.members()]
+        ids = {colleague.id for colleague in known}
+        forgotten = [self.held.words(owner) for owner in self.held.owners() if owner not in ids]
+        known += [Colleague(_unknown(words), words.summary) for words in forgotten if words is not None]
+        return sorted(known, key=lambda colleague: colleague.id)
 
     def summary(self, id: str) -> Summary | None:
         """What a member says of its model; None where there is nothing, or nothing that can be read."""
@@ -84,6 +96,16 @@ class Colleagues:
         if (read := self._read.get(id)) is None or read[0] != raw:
             # Every answer looks at all summaries, and they seldom change.
             read = self._read[id] = (raw, _read_summary(id, raw))
+        return read[1]
+
+    def knowledge(self, id: str) -> Knowledge | None:
+        """What a member says that it knows of the cluster; None where there is nothing, or nothing that can be read."""
+        raw = self.node.entries(id).get(KNOWLEDGE)
+        if raw is None:
+            self._known.pop(id, None)
+            return None
+        if (read := self._known.get(id)) is None or read[0] != raw:
+            read = self._known[id] = (raw, _read_knowledge(id, raw))
         return read[1]
 
     def highest_fit(self) -> FitCommand:
@@ -102,28 +124,58 @@ class Colleagues:
         """Remember a schema, this peer's own for one, under its fingerprint."""
         self._electorate.learn(schema)
 
+    def schema(self, fingerprint: str) -> Schema | None:
+        """The schema of that fingerprint, whoever's it is; None where nobody has shown it here."""
+        return self._electorate.schema(fingerprint)
+
     async def fetch_schemas(self) -> None:
-        """Fetch the schemas that live members name and nobody has shown here yet; what fails is left for next time."""
+        """Fetch the schemas that are named and nobody has shown here yet; what fails is left for next time."""
         tasks = []
-        for colleague in self.all():
-            fingerprint = colleague.summary.schema if colleague.summary and colleague.live else None
-            if fingerprint is None or self._electorate.knows(fingerprint):
+        for colleague in map(self._stood_in, self.all()):
+            fingerprint = colleague.summary.schema if colleague.summary else None
+            if fingerprint is None or self._electorate.schema(fingerprint) or not (colleague.live or colleague.words):
                 continue
-            if fingerprint not in self._fetching:
-                task = asyncio.create_task(self._fetch(colleague.member, fingerprint))
+            source = next((member for member in self._holders(colleague) if member.id != self.node.me.id), None)
+            if fingerprint not in self._fetching and source is not None:
+                task = asyncio.create_task(self._fetch(source, fingerprint))
                 self._fetching[fingerprint] = task
-            tasks.append(self._fetching[fingerprint])
+            if fingerprint in self._fetching:
+                tasks.append(self._fetching[fingerprint])
         if tasks:
             await asyncio.wait(tasks)
 
     def roll(self) -> Roll:
-        """Who votes now. Live members without a model, or whose schema does not fit, are absent with the reason."""
-        live = [colleague for colleague in self.all() if colleague.live]
-        decided = self._electorate.decide({colleague.id: colleague.summary for colleague in live})
-        voters = tuple(colleague for colleague in live if colleague.id not in decided.absent)
-        absent = tuple((c.member, decided.absent[c.id]) for c in live if c.id in decided.absent)
-        holders = {voter.id: (voter.member,) for voter in voters}
-        return Roll(decided.schema, voters, absent, decided.misfits, holders)
+        """Whose votes there are to count now: those of live members with a model, and of replicas where a member has
+        none or is gone. Others are absent with the reason: who cannot vote yet, does not fit, or was lost."""
+        everyone = [self._stood_in(colleague) for colleague in self.all()]
+        alive = {c.summary.digest for c in everyone if c.summary and c.live and c.words is None}
+        # Who comes back without its state folder is somebody new, with the model that it had.
+        counted = [c for c in everyone if c.live or (c.words and c.words.model not in alive)]
+        decided = self._electorate.decide({colleague.id: colleague.summary for colleague in counted})
+        voters = tuple(colleague for colleague in counted if colleague.id not in decided.absent)
+        absent = [(c.member, decided.absent[c.id]) for c in counted if c.id in decided.absent]
+        absent += [(c.member, why) for c in everyone if c not in counted and (why := _why_lost(c))]
+        holders = {voter.id: self._holders(voter) for voter in voters}
+        return Roll(decided.schema, voters, tuple(absent), decided.misfits, holders)
+
+    def _stood_in(self, colleague: Colleague) -> Colleague:
+        """The same with its last words, if it is gone or has no model, and others hold the one that it had."""
+        if colleague.live and colleague.summary is not None and colleague.summary.voting:
+            return colleague
+        words = self.held.words(colleague.id)
+        return colleague if words is None else Colleague(colleague.member, words.summary, words)
+
+    def _holders(self, voter: Colleague) -> tuple[Member, ...]:
+        """Who can cast a vote, the best to ask first: oneself, the owner, then who holds a replica."""
+        assert voter.summary is not None
+        holding = self.held.holders(voter.id, voter.summary.digest or "")
+        mine = [member for member in holding if member.id == self.node.me.id]
+        others = [member for member in holding if member.id != self.node.me.id]
+        if voter.words is not None:
+            return (*mine, *others)
+        if voter.member.status is Status.SUSPECT:
+            return (*mine, *others, voter.member)
+        return (*mine, voter.member, *others)
 
     async def close(self) -> None:
         """Stop fetching."""
@@ -135,7 +187,7 @@ class Colleagues:
         try:
             if buggify("colleagues.schema-lost"):
                 return
-            schema = Schema.from_data(await self._wire.get(member, "/v1/peer/schema"))
+            schema = Schema.from_data(await self._wire.get(member, f"{SCHEMA_PATH}?fingerprint={fingerprint}"))
         except RemoteError as error:
             log.debug("a schema could not be fetched", peer=member.name, why=str(error))
             return
@@ -152,6 +204,32 @@ def _read_summary(id: str, raw: bytes) -> Summary | None:
     except RemoteError as error:
         log.debug("a summary cannot be read", peer=id, why=str(error))
         return None
+
+
+def _read_knowledge(id: str, raw: bytes) -> Knowledge | None:
+    try:
+        return Knowledge.from_data(_unpack(raw))
+    except RemoteError as error:
+        log.debug("what a peer knows cannot be read", peer=id, why=str(error))
+        return None
+
+
+def _unknown(words: LastWords) -> Member:
+    """A member of whom nothing is known but what others hold: it went before this peer came."""
+    return Member(words.owner, words.name, ("0.0.0.0", 0), Status.DEAD, 0, 0)  # noqa: S104 (nowhere)
+
+
+def _why_lost(gone: Colleague) -> str | None:
+    """Why the vote of a peer that is gone is missing; None where none is expected.
+
+    Who left has said goodbye, and who never had a model has taken nothing along.
+    """
+    if gone.words is not None or gone.member.status is not Status.DEAD:
+        return None
+    if gone.summary is None or not gone.summary.voting:
+        return None
+    held = "nobody who lives holds a replica of its model" if gone.summary.portable else "its model cannot leave it"
+    return f"it is dead, and {held}"
 
 
 def _unpack(raw: bytes) -> object:

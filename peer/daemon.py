@@ -43,21 +43,25 @@ from . import logs
 from .answers import Peers
 from .api import Api
 from .asking import Asker
-from .colleagues import FIT, SUMMARY, Colleagues
+from .colleagues import FIT, KNOWLEDGE, SUMMARY, Colleagues
 from .crew import Crew
 from .discovery import Discovery
 from .evaluating import Evaluator
 from .finder import primary_address, resolve
 from .fitting import Fitting
+from .held import HELD
 from .identity import keep_generation, load_identity, next_generation
-from .knowing import KNOWLEDGE, Knowing
+from .knowing import Knowing
 from .metrics import Metrics
 from .observing import Observer
 from .options import PeerOptions
+from .pieces import Fetcher, Pieces
 from .presenting import peer_row
 from .pulse import PULSE
 from .pump import Pump
 from .reach import Reach
+from .replicas import Replicas
+from .shelf import Shelf
 from .sockets import bind
 from .store import Store, default_folder
 from .training import Trainer
@@ -99,7 +103,8 @@ class Peer:
         self.name = options.name or _stem(options)
         self.identity = load_identity(store)
         self.id = self.identity.id
-        self.voting = Voting(self.id)
+        self.shelf = Shelf(store)
+        self.voting = Voting(self.id, self.shelf)
         self.trainer = Trainer(store, options, workshop or WorkerProcess())
         self._stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -136,6 +141,7 @@ class Peer:
             self._spawn(self._follow_address())
         self._spawn(self._first_model())
         self._spawn(self.knowing.keep_up(self.asker.all_votes))
+        self._spawn(self.replicas.keep_up())
         log.info(
             "peer started",
             name=self.name,
@@ -161,14 +167,26 @@ class Peer:
         self.colleagues = Colleagues(node, wire)
         self.reach = Reach(node, wire, lambda id: self._tell(Unreachable(id)))
         self.fitting = Fitting(self.trainer, self.voting, self._publish)
+        fetcher = Fetcher(wire)
         self.knowing = Knowing(
             self.id,
             self.colleagues,
             self.trainer,
             self.voting,
             wire,
+            fetcher,
             lambda said: self._tell(SetEntry(KNOWLEDGE, said)),
         )
+        self.replicas = Replicas(
+            self.id,
+            self.options.replicas,
+            self.colleagues,
+            self.shelf,
+            fetcher,
+            self.reach,
+            lambda key, said: self._tell(SetEntry(key, said)),
+        )
+        self.pieces = Pieces(self._piece)
         self.asker = Asker(self.id, self.colleagues, self.voting, wire, self.reach, self.knowing)
         self.evaluator = Evaluator(self.id, self.colleagues, self.asker, self.voting, self.trainer, wire, self.reach)
         self.observer = Observer(node, self.colleagues, self.fitting, self.voting, self.peers, self._tell)
@@ -269,11 +287,23 @@ class Peer:
                 held_out=trained.held_out,
                 digest=trained.digest,
                 metrics=trained.metrics,
+                portable=trained.portable,
             )
         self._tell(SetEntry(SUMMARY, msgpack.packb(summary.to_data())))
-        self.knowing.nudge()
+        self._nudge()
         self._tell(SetEntry(FIT, msgpack.packb(fitting.wanted.to_data())))
         self.observer.model(self.id)
+
+    def _nudge(self) -> None:
+        self.knowing.nudge()
+        self.replicas.nudge()
+
+    def _piece(self, digest: str) -> bytes | None:
+        """What this peer has under a digest: of its own, or of a replica; blocks."""
+        trained = self.voting.trained
+        if trained is not None and digest == trained.digest:
+            return self.trainer.packed_model(trained)
+        return self.knowing.piece(digest) or self.shelf.piece(digest)
 
     def _tell(self, event: SetEntry | Unreachable) -> None:
         self.pump.handle(event)
@@ -288,8 +318,8 @@ class Peer:
             case EntryChanged(owner, key, value) if owner != self.id:
                 if key == FIT:
                     self.fitting.adopt(self.colleagues.highest_fit())
-                elif key == KNOWLEDGE:
-                    self.knowing.nudge()
+                elif key == KNOWLEDGE or key.startswith(HELD):
+                    self._nudge()
                 elif key == SUMMARY:
                     self.observer.model(owner)
                     self._spawn(self._look_at(owner))
@@ -312,7 +342,7 @@ class Peer:
             (log.warning if member.status is Status.DEAD else log.info)(meaning, **said)
         if member.status is before:
             return
-        self.knowing.nudge()
+        self._nudge()
         if member.status is Status.ALIVE and before is None:
             twins = [m for m in self.node.members() if m.name == member.name and m.id != member.id]
             if twins:
@@ -321,7 +351,7 @@ class Peer:
     async def _look_at(self, owner: str) -> None:
         """Learn the schema behind a new summary, and say so where it does not fit."""
         await self.colleagues.fetch_schemas()
-        self.knowing.nudge()
+        self._nudge()
         self.observer.fits()
         for id, why in self.colleagues.roll().misfits.items():
             member = self.node.member(id)

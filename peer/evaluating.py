@@ -70,7 +70,7 @@ class Evaluator:
         began = loop.time()
         await self._colleagues.fetch_schemas()
         roll = self._colleagues.roll()
-        parts = await asyncio.gather(*(self._of(voter, rule, seconds) for voter in roll.voters))
+        parts = await asyncio.gather(*(self._of(voter, rule, seconds) for voter in roll.voters if not voter.words))
         missing = {m.id: Missing(peer=m.id, name=m.name, reason=why) for m, why in roll.absent}
         for part in parts:
             for id, entry in part.missing.items():

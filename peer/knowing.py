@@ -26,6 +26,7 @@ from p2pml.ensemble.combine import Cast
 from p2pml.ensemble.density import Density
 from p2pml.ensemble.knowledge import NOT_COMPARED, Decision, Knowledge, agreed_space, decide, errors_known
 from p2pml.ensemble.moments import Moments
+from p2pml.ensemble.portable import digest
 from p2pml.ensemble.sketch import Sketch
 from p2pml.ensemble.space import Space, digest_of
 from p2pml.ensemble.stack import Gram
@@ -34,11 +35,13 @@ from p2pml.ensemble.values import Columns, Floats
 from p2pml.errors import BadInput, NoVotes, RemoteError
 
 from .colleagues import Colleague, Colleagues
+from .pieces import Fetcher
+from .replicas import PIECE_BYTES
+from .shelf import read_moments
 from .training import Trained, Trainer
 from .voting import Ground, Voting
 from .wire import PeerWire
 
-KNOWLEDGE = "knowledge"
 MOMENTS_PATH = "/v1/peer/moments"
 STACK_PATH = "/v1/peer/stack"
 CALIBRATION_ROWS = 1_000
@@ -82,6 +85,7 @@ class Knowing:
         trainer: Trainer,
         voting: Voting,
         wire: PeerWire,
+        fetcher: Fetcher,
         tell: Callable[[bytes], None],
     ) -> None:
         self._me = me
@@ -89,10 +93,10 @@ class Knowing:
         self._trainer = trainer
         self._voting = voting
         self._wire = wire
+        self._fetcher = fetcher
         self._tell = tell
         self._news = asyncio.Event()
         self._bodies: dict[str, Moments] = {}
-        self._known: dict[str, tuple[bytes, Knowledge | None]] = {}
         self._told = b""
         self._calibrated: frozenset[tuple[str, str | None]] | None = None
         self._not_before, self._pause = 0.0, AGAIN
@@ -102,6 +106,8 @@ class Knowing:
         self._trial: Trial | None = None
         self._tried_in: str | None = None
         self._stack: tuple[object, Gram] | None = None
+        self._packed = b""
+        """The density of the ground, as it goes to those who hold replicas."""
 
     def nudge(self) -> None:
         """Something changed: look at it soon."""
@@ -109,15 +115,16 @@ class Knowing:
 
     def decide(self, voters: tuple[Colleague, ...]) -> Decision:
         """How to weigh the votes of these peers."""
-        return decide((voter.id, self._knowledge(voter.id)) for voter in voters)
+        gone = {voter.id for voter in voters if voter.words is not None}
+        return decide(((voter.id, self._knowledge(voter)) for voter in voters), gone)
 
     def errors(self, voters: tuple[Colleague, ...], decision: Decision) -> dict[str, Sketch]:
         """By peer id how wrong answers under this decision are on that peer's held-out rows."""
-        return errors_known(((voter.id, self._knowledge(voter.id)) for voter in voters), decision)
+        return errors_known(((voter.id, self._knowledge(voter)) for voter in voters), decision)
 
     def usual(self, voters: tuple[Colleague, ...], space: str) -> dict[str, Sketch]:
         """By peer id how likely its own held-out rows are to a peer, in this space."""
-        known = {voter.id: self._knowledge(voter.id) for voter in voters}
+        known = {voter.id: self._knowledge(voter) for voter in voters}
         return {id: each.usual for id, each in known.items() if each and each.usual and each.space == space}
 
     def favour(self, decision: Decision) -> tuple[str, float] | None:
@@ -136,7 +143,9 @@ class Knowing:
         of them cannot be had within `seconds`, or is not of all."""
         said = tuple((voter.id, self._colleagues.node.entries(voter.id).get(KNOWLEDGE)) for voter in voters)
         if self._stack is None or self._stack[0] != said:
-            found = await asyncio.gather(*(self._fetch_gram(voter, seconds) for voter in voters))
+            # What the held-out rows of those who are gone would say is gone with them.
+            live = [voter for voter in voters if voter.words is None]
+            found = await asyncio.gather(*(self._fetch_gram(voter, seconds) for voter in live))
             ids = sorted(voter.id for voter in voters)
             if any(not set(ids) <= set(each.voters) for each in found):
                 raise RemoteError(NOT_COMPARED)
@@ -151,8 +160,8 @@ class Knowing:
         return self.gram
 
     def space_of(self, voters: tuple[Colleague, ...]) -> str | None:
-        """The space in which all of these peers have their density; None where there is none."""
-        return agreed_space(self._knowledge(voter.id) for voter in voters)
+        """The space in which all of these peers that live have their density; None where there is none."""
+        return agreed_space(self._knowledge(voter) for voter in voters if voter.words is None)
 
     async def keep_up(self, ask: AskAll) -> None:
         """Follow the voters until cancelled."""
@@ -198,13 +207,15 @@ class Knowing:
     async def _move(self, trained: Trained) -> None:
         """Into the space that all voters have in common."""
         voters = self._colleagues.roll().voters
-        known = {voter.id: self._knowledge(voter.id) for voter in voters}
+        known = {voter.id: self._knowledge(voter) for voter in voters}
+        gone = {voter.id for voter in voters if voter.words is not None}
         if self._me not in known or any(each is None for each in known.values()):
             return
         wanted = {each.moments for each in known.values() if each is not None}
         if self._voting.ground is not None:
             space = self._voting.ground.space
-            if wanted <= set(space.members) and all(each and each.space == space.digest for each in known.values()):
+            here = all(each and each.space == space.digest for id, each in known.items() if id not in gone)
+            if wanted <= set(space.members) and here:
                 return
             if space.digest == digest_of(wanted):
                 return
@@ -222,7 +233,9 @@ class Knowing:
         return self._on(Space.of(moments), trained)
 
     def _on(self, space: Space, trained: Trained) -> Ground:
-        return Ground(space, Density.fit(space.project(self._trainer.sample(trained))))
+        density = Density.fit(space.project(self._trainer.sample(trained)))
+        self._packed = density.packed(space.digest)
+        return Ground(space, density, trained.sample_file)
 
     async def _fetch(self, voter: Colleague, told: Knowledge | None) -> None:
         """The moments that a voter names, from itself; RemoteError where they are others."""
@@ -231,8 +244,13 @@ class Knowing:
             assert self.moments is not None
             self._bodies[self.moments.digest] = self.moments
             return
-        data = await self._wire.get(voter.member, MOMENTS_PATH, FETCH_SECONDS)
-        moments = await asyncio.to_thread(Moments.from_data, data)
+        if voter.words is None:
+            data = await self._wire.get(voter.member, MOMENTS_PATH, FETCH_SECONDS)
+            moments = await asyncio.to_thread(Moments.from_data, data)
+        else:
+            holders = self._colleagues.held.holders(voter.id, voter.words.model)
+            packed = await self._fetcher.fetch(told.moments, holders, PIECE_BYTES)
+            moments = await asyncio.to_thread(read_moments, packed)
         if moments.digest != told.moments:
             raise RemoteError(f"the moments of {voter.member.name} are not those that it names")
         self._bodies[moments.digest] = moments
@@ -288,7 +306,8 @@ class Knowing:
 
     def _say(self) -> None:
         assert self.moments is not None
-        space = self._voting.ground.space.digest if self._voting.ground else None
+        ground = self._voting.ground
+        space, density = (ground.space.digest, digest(self._packed)) if ground else (None, None)
         usual = errors = heat = None
         if self._trial is not None:
             # A temperature outlives a move, and log-densities do not.
@@ -297,7 +316,7 @@ class Knowing:
             if decision.settled:
                 heat = decision.temperature
                 errors = self._trial.errors_at(heat)
-        knowledge = Knowledge(self.moments.digest, space, self._calibration, usual, errors, heat)
+        knowledge = Knowledge(self.moments.digest, space, self._calibration, usual, errors, heat, density)
         said = msgpack.packb(knowledge.to_data())
         if said != self._told:
             self._told = said
@@ -305,23 +324,16 @@ class Knowing:
             # What is told now may be what was lacking for the decision.
             self._say()
 
-    def _knowledge(self, id: str) -> Knowledge | None:
-        """What a peer says that it knows; None where there is nothing, or nothing that can be read."""
-        raw = self._colleagues.node.entries(id).get(KNOWLEDGE)
-        if raw is None:
-            return None
-        if (read := self._known.get(id)) is None or read[0] != raw:
-            read = self._known[id] = (raw, _read(id, raw))
-        return read[1]
+    def _knowledge(self, voter: Colleague) -> Knowledge | None:
+        """What a voter says that it knows; None where there is nothing, or nothing that can be read."""
+        return self._colleagues.knowledge(voter.id) if voter.words is None else voter.words.knowledge
+
+    def piece(self, named: str) -> bytes | None:
+        """This peer's moments or density, packed, if that is what a digest names; blocks."""
+        if self._of is not None and self.moments is not None and named == self.moments.digest:
+            return self._trainer.packed_moments(self._of)
+        return self._packed if self._packed and digest(self._packed) == named else None
 
 
 def _models(voters: tuple[Colleague, ...]) -> frozenset[tuple[str, str | None]]:
     return frozenset((voter.id, voter.summary.digest if voter.summary else None) for voter in voters)
-
-
-def _read(id: str, raw: bytes) -> Knowledge | None:
-    try:
-        return Knowledge.from_data(msgpack.unpackb(raw))
-    except (RemoteError, ValueError) as error:
-        log.debug("what a peer knows cannot be read", peer=id, why=str(error))
-        return None

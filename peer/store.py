@@ -87,6 +87,14 @@ class Store:
         self.set_aside(name, "its digest does not match its content")
         return None
 
+    def has(self, name: str) -> bool:
+        """Whether there is a file under `name`; what is in it, `read` says."""
+        return (self.folder / name).exists()
+
+    def names(self, prefix: str) -> list[str]:
+        """The names that start with `prefix`, in order; what was set aside is not among them."""
+        return sorted(path.name for path in self.folder.glob(f"{prefix}*") if ".corrupt" not in path.name)
+
     def write_document(self, name: str, document: dict[str, Any]) -> None:
         """Put plain data (numbers, strings, bytes, lists, maps) under `name`."""
         self.write(name, msgpack.packb(document))

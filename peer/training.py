@@ -55,6 +55,8 @@ class Trained:
     holdout_file: str
     moments_file: str
     sample_file: str
+    portable: bool
+    """Whether it is served from plain arrays, which other peers may hold."""
 
 
 class Trainer:
@@ -119,6 +121,14 @@ class Trainer:
     def moments(self, trained: Trained) -> Moments:
         """The moments of the rows that `trained` was trained on; otherwise as `held_out`."""
         return read_moments(self._kept(trained.moments_file, "moments"))
+
+    def packed_moments(self, trained: Trained) -> bytes:
+        """The same as bytes."""
+        return self._kept(trained.moments_file, "moments")
+
+    def packed_model(self, trained: Trained) -> bytes | None:
+        """The model as other peers may have it; None where it cannot leave this one. Otherwise as `held_out`."""
+        return self._kept(ARRAYS + trained.digest, "model's arrays") if trained.portable else None
 
     def sample(self, trained: Trained) -> Columns:
         """Some of the rows that `trained` was trained on; otherwise as `held_out`."""
@@ -193,6 +203,7 @@ class Trainer:
             holdout_file=outcome["holdout"],
             moments_file=outcome["knowledge"]["moments"],
             sample_file=outcome["knowledge"]["sample"],
+            portable=compiled,
         )
 
     def _commit(self, record: dict[str, Any]) -> None:

@@ -18,8 +18,9 @@ from p2pml.ensemble.knowledge import NO_ROWS, NO_SPACE, NOT_COMPARED, Knowledge
 from p2pml.ensemble.moments import Moments
 from p2pml.errors import BadInput, NoVotes
 from p2pml.gossip import SetEntry
+from p2pml.peer.colleagues import KNOWLEDGE
 from p2pml.peer.daemon import Peer
-from p2pml.peer.knowing import AGAIN, KNOWLEDGE, Answered
+from p2pml.peer.knowing import AGAIN, Answered
 
 ROWS: dict[str, list[object]] = {"x": [-8.0, -2.0, 2.0, 8.0]}
 

@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
+import msgpack
 import numpy as np
+
+from p2pml.errors import RemoteError
 
 from .values import Floats
 
@@ -20,6 +24,11 @@ STEPS = 60
 """Steps of a fit at most; later ones move the density by less than its error."""
 ENOUGH = 1e-4
 """Gain of log-density a row below which a fit ends."""
+
+MAX_BYTES = 2**20
+"""Bytes of a density from another peer: ten components in 24 dimensions are 50 kB."""
+LARGEST = 1e100
+"""Numbers in it, at most: squares of their sums stay finite, and no density that was fitted comes near."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +46,34 @@ class Density:
         count = max(1, min(COMPONENTS, len(points) // ROWS_EACH))
         return _fitted(points, count, np.random.default_rng(seed))
 
+    @classmethod
+    def gaussian(cls, rows: float, mean: Floats, covariance: Floats) -> Density:
+        """One component with this mean, shape (width,), and the covariance of so many rows, pulled as in a fit."""
+        width = len(mean)
+        prior = float(width + 2)
+        pull = np.eye(width) * max(float(covariance.diagonal().mean()) if width else 1.0, 1e-3) * prior
+        try:
+            lower = np.linalg.cholesky((rows * covariance + pull) / (rows + prior))
+        except np.linalg.LinAlgError as error:
+            raise RemoteError("the moments of some peer are of no rows: no density comes of them") from error
+        offset = -0.5 * width * math.log(2 * math.pi) - np.log(lower.diagonal()).sum()
+        return cls(mean[None], np.linalg.inv(lower).T[None], np.array([offset]))
+
+    def packed(self, space: str) -> bytes:
+        """The bytes of this density in the space of that digest; equal ones give equal bytes."""
+        shape = list(self.means.shape)
+        arrays = {name: getattr(self, name).astype("<f8").tobytes() for name in _ARRAYS}
+        packed: bytes = msgpack.packb({"space": space, "shape": shape, **arrays})
+        return packed
+
+    @classmethod
+    def read(cls, packed: bytes) -> tuple[str, Density]:
+        """The space and the density in these bytes, from anybody; RemoteError if they are none."""
+        try:
+            return _read(packed)
+        except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
+            raise RemoteError(f"the density cannot be read: {error}") from error
+
     def log_density(self, points: Floats) -> Floats:
         """The natural logarithm of the density at each point, shape (rows,)."""
         return _log_sum(self._each(points))
@@ -49,6 +86,32 @@ class Density:
         distances = np.square(points @ flat - shift).reshape(len(points), count, width).sum(axis=2)
         each: Floats = self.offsets - 0.5 * distances
         return each
+
+
+_ARRAYS = ("means", "factors", "offsets")
+
+
+def _read(packed: bytes) -> tuple[str, Density]:
+    if len(packed) > MAX_BYTES:
+        raise ValueError(f"{len(packed)} bytes are too many")
+    data: Any = msgpack.unpackb(packed)
+    space, (count, width) = data["space"], data["shape"]
+    if len(data) != 5 or type(count) is not int or type(width) is not int or not 0 < count <= COMPONENTS or width < 0:
+        raise ValueError("it has no shape")
+    if not isinstance(space, str) or len(space) > 64:
+        raise ValueError("it names no space")
+    shapes = {"means": (count, width), "factors": (count, width, width), "offsets": (count,)}
+    arrays = {name: _floats(data[name], shape) for name, shape in shapes.items()}
+    return space, Density(**arrays)
+
+
+def _floats(raw: object, shape: tuple[int, ...]) -> Floats:
+    if not isinstance(raw, bytes) or len(raw) != 8 * math.prod(shape):
+        raise ValueError(f"not {shape} float64")
+    values = np.frombuffer(raw, "<f8").reshape(shape).astype(np.float64)
+    if not (np.abs(values) <= LARGEST).all():
+        raise ValueError("a number that is not finite, or too large")
+    return values
 
 
 def _fitted(points: Floats, count: int, generator: np.random.Generator) -> Density:

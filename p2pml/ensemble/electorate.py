@@ -29,9 +29,9 @@ class Electorate:
         self._schemas: dict[str, Schema] = {}
         self._agreed: tuple[object, Schema | None, Mapping[str, str]] = (None, None, {})
 
-    def knows(self, fingerprint: str) -> bool:
-        """Whether the schema of this fingerprint was shown here."""
-        return fingerprint in self._schemas
+    def schema(self, fingerprint: str) -> Schema | None:
+        """The schema of this fingerprint; None where it was not shown here."""
+        return self._schemas.get(fingerprint)
 
     def learn(self, schema: Schema) -> None:
         """Remember a schema under its fingerprint."""

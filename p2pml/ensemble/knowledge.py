@@ -5,7 +5,7 @@ It lives in the shared catalogue under the key `knowledge`; the moments themselv
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,8 @@ from .sketch import Sketch
 class Knowledge:
     """`moments` and `space` are digests; None where there is no density yet. `calibration` is of the held-out rows
     of this peer in that space; None where it has not been made yet. `usual` sketches the peer's log-densities at these
-    rows, and `errors` how wrong the ensemble is there at `temperature` (None: by the mean)."""
+    rows, and `errors` how wrong the ensemble is there at `temperature` (None: by the mean). `density` is the SHA-256 of
+    this peer's density in that space, packed, by which replicas of it are fetched."""
 
     moments: str
     space: str | None = None
@@ -27,6 +28,7 @@ class Knowledge:
     usual: Sketch | None = None
     errors: Sketch | None = None
     temperature: float | None = None
+    density: str | None = None
 
     def to_data(self) -> dict[str, Any]:
         return {
@@ -36,6 +38,7 @@ class Knowledge:
             "usual": None if self.usual is None else self.usual.to_data(),
             "errors": None if self.errors is None else self.errors.to_data(),
             "temperature": self.temperature,
+            "density": self.density,
         }
 
     @classmethod
@@ -48,10 +51,11 @@ class Knowledge:
                 usual, errors = (
                     None if more.get(name) is None else Sketch.from_data(more[name]) for name in ("usual", "errors")
                 )
-                heat = more.get("temperature")
-                if heat is None or heat in TEMPERATURES:
+                heat, density = more.get("temperature"), more.get("density")
+                named = density is None or (isinstance(density, str) and len(density) == 64)
+                if named and (heat is None or heat in TEMPERATURES):
                     calibration = None if raw is None else Calibration.from_data(raw)
-                    return cls(moments, space, calibration, usual, errors, heat)
+                    return cls(moments, space, calibration, usual, errors, heat, density)
         raise RemoteError("not what a peer says of what it knows")
 
 
@@ -81,22 +85,27 @@ NO_GAIN = "densities do not gain on the mean on the peers' held-out rows"
 
 
 def agreed_space(known: Iterable[Knowledge | None]) -> str | None:
-    """The space in which every one of these peers has its density; None where there is none."""
+    """The space in which every one of these live peers has its density; None where there is none."""
     spaces = {each.space if each else None for each in known}
     return spaces.pop() if len(spaces) == 1 else None
 
 
-def decide(known: Iterable[tuple[str, Knowledge | None]]) -> Decision:
-    """How to weigh the votes of these peers, (peer id, knowledge): the same for all who know the same of them."""
-    ordered = [each for _, each in sorted(known, key=lambda pair: pair[0])]
-    space = agreed_space(ordered)
+def decide(known: Iterable[tuple[str, Knowledge | None]], gone: Collection[str] = ()) -> Decision:
+    """How to weigh the votes of these peers, (peer id, knowledge): the same for all who know the same of them.
+
+    `gone` are those whose models vote from replicas. They cannot move to another space, and what their held-out rows
+    said outlives it.
+    """
+    ordered = sorted(known, key=lambda pair: pair[0])
+    space = agreed_space(each for id, each in ordered if id not in gone)
     if space is None:
         return Decision(because=NO_SPACE)
     total = Calibration()
-    for each in ordered:
-        if each is None or each.calibration is None:
+    for id, each in ordered:
+        if each is not None and each.calibration is not None:
+            total = total.merge(each.calibration)
+        elif id not in gone:
             return Decision(because=NOT_COMPARED)
-        total = total.merge(each.calibration)
     if total.rows == 0:
         return Decision(because=NO_ROWS)
     heat = total.temperature()

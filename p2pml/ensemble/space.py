@@ -28,6 +28,7 @@ from .coordinates import (
     measure_keys,
     measures,
 )
+from .density import Density
 from .moments import Moments, flag_of, merged
 from .values import Columns, Floats, row_count
 
@@ -139,6 +140,21 @@ class Space:
         standardised = np.clip((table - self.centre) / self.scale, -FAR, FAR)
         points: Floats = standardised @ self.directions
         return points
+
+    def gaussian(self, moments: Moments) -> Density:
+        """The density of rows of which only these moments are known: one Gaussian with their mean and covariance."""
+        read = measure_keys(self.numbers, self.dates)
+        keys = [*read, *(flag_of(read[at]) for at in self.flags)]
+        keys += [(LEVEL, name, text) for name, texts in self.levels for text in texts]
+        # Measures as distances from this space's centre, where a missing one stands; flags and levels as they are.
+        measured = np.array([key[0] in MEASURES for key in keys], bool)
+        products = moments.moved(keys, np.where(measured, self.centre, 0.0))
+        rows = max(float(products[0, 0]), 1.0)
+        mean = products[0, 1:] / rows
+        covariance = products[1:, 1:] / rows - np.outer(mean, mean)
+        turn = self.directions / self.scale[:, None]
+        middle = (mean - np.where(measured, 0.0, self.centre)) @ turn
+        return Density.gaussian(rows, middle, turn.T @ covariance @ turn)
 
 
 def digest_of(members: Iterable[str]) -> str:

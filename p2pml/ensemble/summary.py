@@ -6,7 +6,7 @@ It lives in the shared catalogue under the key `summary`, so it must stay small:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -90,6 +90,14 @@ class Summary:
     """SHA-256 of the model, hexadecimal: two answers came from one model if and only if it is equal."""
     metrics: dict[str, float | None] = field(default_factory=dict)
     """Scores of this model alone on its peer's own held-out rows."""
+    portable: bool = False
+    """Whether the model has a form as plain arrays, so that other peers may hold replicas of it."""
+    leaving: bool = False
+    """Whether the peer is about to leave, and hands over what it holds."""
+
+    def last_words(self) -> Summary:
+        """What is kept of it with a replica: all but what only its owner's life gives a meaning."""
+        return replace(self, state=ModelState.READY, reason=None, metrics={}, leaving=False)
 
     def to_data(self) -> dict[str, Any]:
         return {
@@ -105,6 +113,8 @@ class Summary:
             "held_out": self.held_out,
             "digest": self.digest,
             "metrics": self.metrics,
+            "portable": self.portable,
+            "leaving": self.leaving,
         }
 
     @classmethod
@@ -132,6 +142,8 @@ class Summary:
             held_out=_count(data.get("held_out"), "held_out"),
             digest=_optional_text(data.get("digest"), "digest"),
             metrics=_metrics(data.get("metrics")),
+            portable=data.get("portable") is True,
+            leaving=data.get("leaving") is True,
         )
 
 

@@ -1,0 +1,151 @@
+"""What peers say that they hold: for each replica its owner's last words, by which its model votes without it.
+
+A holder repeats what the owner told of its model and of what it knows, in an entry of its own in the catalogue. So
+also who joins after the owner is gone can count its vote, and weigh it as everybody else does.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+import msgpack
+import structlog
+
+from p2pml.ensemble.knowledge import Knowledge
+from p2pml.ensemble.summary import Summary
+from p2pml.errors import RemoteError
+from p2pml.gossip import Member, Node, Status
+from p2pml.gossip.limits import NAME_LIMIT, VALUE_LIMIT
+
+HELD = "held."
+"""How the keys of such entries begin; the number of a slot follows."""
+SLOTS = 32
+"""Replicas that one peer holds, at most: each has an entry of its catalogue, which has 64 in all."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class LastWords:
+    """What a peer said of its model last: `owner` is its id, `gone` when it went (s since 1970; 0 while it lives)."""
+
+    owner: str
+    name: str
+    summary: Summary
+    knowledge: Knowledge
+    gone: int = 0
+
+    @property
+    def model(self) -> str:
+        """The digest of the model."""
+        return self.summary.digest or ""
+
+    def packed(self) -> bytes:
+        """As an entry of the catalogue, or in the state folder."""
+        said = [self.owner, self.name, self.summary.to_data(), self.knowledge.to_data(), self.gone]
+        packed: bytes = msgpack.packb(said)
+        return packed
+
+    @classmethod
+    def read(cls, packed: bytes) -> LastWords:
+        """What another peer holds; RemoteError where it is nothing of the kind."""
+        try:
+            owner, name, summary, knowledge, gone = msgpack.unpackb(packed)
+        except (ValueError, TypeError) as error:
+            raise RemoteError("what a peer holds cannot be read") from error
+        if not _is_id(owner) or not isinstance(name, str) or not name.isprintable() or len(name.encode()) > NAME_LIMIT:
+            raise RemoteError("what a peer holds is nobody's")
+        read = cls(owner, name, Summary.from_data(summary), Knowledge.from_data(knowledge), gone)
+        if not read.summary.voting or not _is_digest(read.model) or type(gone) is not int or not 0 <= gone < 2**53:
+            raise RemoteError("what a peer holds is no model")
+        return read
+
+    @property
+    def fits(self) -> bool:
+        """Whether it fits into an entry of the catalogue."""
+        return len(self.packed()) <= VALUE_LIMIT
+
+    @property
+    def said(self) -> bytes:
+        """All but the time, packed."""
+        return replace(self, gone=0).packed()
+
+    def same(self, other: LastWords | None) -> bool:
+        """Whether the same was said of the same model, whenever it went."""
+        return other is not None and self.said == other.said
+
+
+class Held:
+    """Reads from the catalogue who holds what."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._read: dict[bytes, LastWords | None] = {}
+        self._at: int | None = None
+        self._holders: dict[str, dict[str, list[Member]]] = {}
+        self._words: dict[str, LastWords] = {}
+
+    def holders(self, owner: str, model: str) -> list[Member]:
+        """The live peers that hold a replica of this very model, by id."""
+        return self._look()._holders.get(owner, {}).get(model, [])
+
+    def words(self, owner: str) -> LastWords | None:
+        """The last words of a peer that most of those say who hold its newest model; None where nobody holds one."""
+        return self._look()._words.get(owner)
+
+    def owners(self) -> list[str]:
+        """Whose models somebody holds."""
+        return sorted(self._look()._words)
+
+    def _look(self) -> Held:
+        """Read the catalogue anew if it has changed."""
+        if self._at == (state := self._node.state()):
+            return self
+        self._at = state
+        read: dict[bytes, LastWords | None] = {}
+        holders: dict[str, dict[str, list[Member]]] = {}
+        said: dict[str, list[LastWords]] = {}
+        for member in self._node.members():
+            if member.status not in (Status.ALIVE, Status.SUSPECT):
+                continue
+            entries = self._node.entries(member.id)
+            for raw in (entries.get(entry(slot)) for slot in range(SLOTS)):
+                if not raw:
+                    continue
+                if raw not in read:
+                    read[raw] = self._read[raw] if raw in self._read else _read(member, raw)
+                if (words := read[raw]) is not None and words.owner != member.id:
+                    holders.setdefault(words.owner, {}).setdefault(words.model, []).append(member)
+                    said.setdefault(words.owner, []).append(words)
+        self._read, self._holders = read, holders
+        self._words = {owner: _most_said(all_words) for owner, all_words in said.items()}
+        return self
+
+
+def entry(slot: int) -> str:
+    """The key of the catalogue under which a peer says what it holds; empty where it holds nothing there."""
+    return f"{HELD}{slot}"
+
+
+def _most_said(all_words: list[LastWords]) -> LastWords:
+    """The newest epoch, then what most say; which of two, all who read the same choose alike."""
+    count = Counter(words.said for words in all_words)
+    best = max(all_words, key=lambda words: (words.summary.epoch, count[words.said], words.said))
+    return replace(best, gone=min(words.gone for words in all_words if words.same(best)))
+
+
+def _read(member: Member, raw: bytes) -> LastWords | None:
+    try:
+        return LastWords.read(raw)
+    except RemoteError as error:
+        log.debug("what a peer holds cannot be read", peer=member.name, why=str(error))
+        return None
+
+
+def _is_id(text: object) -> bool:
+    return isinstance(text, str) and len(text) == 32 and all(sign in "0123456789abcdef" for sign in text)
+
+
+def _is_digest(text: str) -> bool:
+    return len(text) == 64 and all(sign in "0123456789abcdef" for sign in text)
