@@ -51,8 +51,9 @@ class Question:
     error: str = ""
 
 
-Views = dict[str, str | None]
-"""Whom a peer expects to vote, by id, and the digest of each one's model."""
+Views = dict[str, tuple[str | None, str | None]]
+"""Whom a peer expects to vote, by id, with the digest of the model that each one has, and of the one that its replicas
+are of as far as that peer knows."""
 
 
 class Client:
@@ -98,6 +99,7 @@ class Client:
         question.counts &= process is not None and process.slowness <= ABLE
         if answer is not None:
             question.answered, question.cast = True, answer["votes"]["cast"]
+            question.possible = max(question.possible, answer["votes"]["expected"])
             question.missing = {one["name"]: one["reason"] for one in answer["votes"]["missing"]}
             hits = [said == known for said, known in zip(answer["predictions"], self._truth, strict=True)]
             question.score = sum(hits) / len(hits)
@@ -164,10 +166,11 @@ class Client:
     def _view(self, machine: Machine) -> Views:
         """Whom a peer would ask now, and what they would vote with."""
         assert machine.peer is not None
-        models = {one.peer.id: _trained(one) for one in self._run.machines if one.peer is not None}
         roll = machine.peer.colleagues.roll()
-        expected = [voter.id for voter in roll.voters] + [member.id for member, _ in roll.absent]
-        return {id: trained.digest if (trained := models.get(id)) else None for id in expected}
+        own = {one.peer.id: trained.digest for one in self._run.machines if one.peer and (trained := _trained(one))}
+        copied = {voter.id: voter.summary.digest for voter in roll.voters if voter.summary}
+        expected = [*copied, *(member.id for member, _ in roll.absent)]
+        return {id: (own.get(id), copied.get(id)) for id in expected}
 
     def _untrue(self, answer: Predicted, before: Views, after: Views) -> str | None:
         """Why the answer's count of votes is not what it was made of; None where it is."""
@@ -180,7 +183,9 @@ class Client:
             return None
         if votes["expected"] != len(before) or not set(missing) <= set(before):
             return f"{votes['expected']} were expected, but the peer knows of {len(before)}"
-        ballots = [(id, self._vote(id, digest), 1) for id, digest in before.items() if id not in missing and digest]
+        copies = {entry["peer"] for entry in votes.get("replicas", [])}
+        cast = {id: models[id in copies] for id, models in before.items() if id not in missing}
+        ballots = [(id, self._vote(id, digest), 1) for id, digest in cast.items() if digest]
         if len(ballots) != votes["cast"]:
             return f"{votes['cast']} votes were cast, but only {len(ballots)} peers have a model"
         truth = combine(ballots, "mean").probabilities
@@ -191,8 +196,10 @@ class Client:
 
     def _vote(self, id: str, digest: str) -> Vote:
         if digest not in self._votes:
-            (trained,) = (t for one in self._run.machines if one.peer and one.peer.id == id and (t := _trained(one)))
-            self._votes[digest] = trained.model.vote(self._columns)
+            peers = [one.peer for one in self._run.machines if one.peer is not None]
+            own = [t.model for peer in peers if (t := peer.voting.trained) is not None and t.digest == digest]
+            copies = [copy.model for peer in peers if (copy := peer.shelf.replica(id, digest)) is not None]
+            self._votes[digest] = (own + copies)[0].vote(self._columns)
         return self._votes[digest]
 
 

@@ -129,7 +129,7 @@ def test_each_operation_does_its_worst_and_the_cluster_is_whole_again() -> None:
         at(20, "fit", 0),
     ]
     assert {operation.what for operation in operations} == set(MEANINGS)
-    report = run(plan(5, 25.0, *operations), every=0.5, rare=0.02)
+    report = run(plan(5, 25.0, *operations), every=0.3, rare=0.05)
     assert report.held, report.breach
     assert {"rare pump.timer-late", "rare api.vote-late"} <= set(report.measures)
 
@@ -189,7 +189,7 @@ def _no_deadline(patch: pytest.MonkeyPatch) -> None:
 
 def _late_vote_awaited(patch: pytest.MonkeyPatch) -> None:
     """A vote that is not there by the deadline is taken for one that is."""
-    patch.setattr(asking.Asker, "_outcome", lambda self, voter, task, seconds: task.result())
+    patch.setattr(asking.Asker, "_outcome", lambda self, task, seconds: task.result())
 
 
 def _silence_for_ever(patch: pytest.MonkeyPatch) -> None:

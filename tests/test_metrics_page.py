@@ -42,8 +42,8 @@ async def test_the_page_says_what_the_peer_sees_and_does(tmp_path: Path) -> None
     """Members, gossip, trainings, answers and votes; and after a death, what is missing."""
     a_part, b_part = write_part(tmp_path / "a.csv"), write_part(tmp_path / "b.csv", seed=1)
     async with (
-        peer_here(a_part, tmp_path / "sa") as a,
-        peer_here(b_part, tmp_path / "sb", join=(a.address,)) as b,
+        peer_here(a_part, tmp_path / "sa", replicas=0) as a,
+        peer_here(b_part, tmp_path / "sb", join=(a.address,), replicas=0) as b,
     ):
         where = f"127.0.0.1:{a.address[1]}"
         await soon(lambda: all(len(peer.colleagues.roll().voters) == 2 for peer in (a, b)), "both vote")
