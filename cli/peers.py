@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MEANINGS = {
     "suspect": "it does not answer; it is asked again for some seconds before it is taken for dead.",
-    "dead": "its vote is missing until it is started again or the network reaches it.",
+    "dead": "replicas of its model vote, if others hold any, until it is started again or the network reaches it.",
 }
 """What a status that needs looking at means, and what to do."""
 SCORES = ("r2", "accuracy")

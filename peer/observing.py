@@ -37,7 +37,7 @@ MEANINGS = {
     "joined": "a peer joined",
     "suspected": "a peer does not answer; it is asked again for some seconds before it is taken for dead",
     "refuted": "a false alarm: the suspected peer answers; nothing has to be done",
-    "died": "a peer is dead; replicas of its model vote, if others hold any, until it is started again or the network reaches it",
+    "died": "a peer is dead; replicas of its model vote, if others hold any, until it is back",
     "healed": "a peer that was taken for dead was only out of reach; it votes again, and nothing has to be done",
     "returned": "a peer was started again",
     "left": "a peer left; replicas of its model vote for a day, if others hold any",
