@@ -141,7 +141,7 @@ class Knowing:
     async def stack(self, voters: tuple[Colleague, ...], seconds: float) -> Gram:
         """The sums of all these voters, fetched anew only where one of them knows something new; RemoteError where one
         of them cannot be had within `seconds`, or is not of all."""
-        said = tuple((voter.id, self._colleagues.node.entries(voter.id).get(KNOWLEDGE)) for voter in voters)
+        said = tuple((voter.id, self._knowledge(voter)) for voter in voters)
         if self._stack is None or self._stack[0] != said:
             # What the held-out rows of those who are gone would say is gone with them.
             live = [voter for voter in voters if voter.words is None]

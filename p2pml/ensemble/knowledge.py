@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from p2pml.errors import RemoteError
 
@@ -52,8 +52,7 @@ class Knowledge:
                     None if more.get(name) is None else Sketch.from_data(more[name]) for name in ("usual", "errors")
                 )
                 heat, density = more.get("temperature"), more.get("density")
-                named = density is None or (isinstance(density, str) and len(density) == 64)
-                if named and (heat is None or heat in TEMPERATURES):
+                if (heat is None or heat in TEMPERATURES) and _is_sha256(density):
                     calibration = None if raw is None else Calibration.from_data(raw)
                     return cls(moments, space, calibration, usual, errors, heat, density)
         raise RemoteError("not what a peer says of what it knows")
@@ -121,6 +120,10 @@ def errors_known(known: Iterable[tuple[str, Knowledge | None]], decision: Decisi
         for id, each in known
         if each is not None and each.errors is not None and each.temperature == decision.temperature
     }
+
+
+def _is_sha256(text: object) -> TypeGuard[str | None]:
+    return text is None or (isinstance(text, str) and len(text) == 64)
 
 
 def _is_digest(text: str) -> bool:
