@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,14 +23,12 @@ if TYPE_CHECKING:
 
     from p2pml.peer.answers import Predicted
 
-WAITING = 2**20
-"""Characters of a JSON answer that wait in memory before they wait on disk."""
-
 
 @click.command(
     epilog=examples(
         "p2pml predict new.csv > predicted.csv",
         "p2pml predict new.csv --proba --combine weighted --output predicted.csv",
+        "p2pml predict new.csv --sure --interval 0.9",
         "zcat new.csv.gz | p2pml predict - --peer 192.168.1.20:7733",
     )
 )
@@ -39,6 +36,18 @@ WAITING = 2**20
 @where_options
 @option("--output", metavar="FILE", help="Write there, once all is predicted. [default: standard output]")
 @option("--proba", is_flag=True, help="Add a column proba_<class> for each class.")
+@option(
+    "--sure",
+    is_flag=True,
+    help="Add how sure the answer is: spread, how far votes are apart; strongest, the share of the strongest vote; "
+    "novelty, the share of held-out rows that are more like what peers know.",
+)
+@option(
+    "--interval",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="SHARE",
+    help="Add low and high, or the set of classes, that hold the truth in this share of rows like the peers'.",
+)
 @combine_option
 @option(
     "--deadline",
@@ -56,11 +65,8 @@ def predict(file: str, where: Where, as_json: bool, **settings: Any) -> None:
     began, tally, rows = time.monotonic(), Tally(), 0
     used: dict[str, str | None] = {}
     proba = settings["proba"]
-    with (
-        output(settings.pop("output")) as stream,
-        SpooledTemporaryFile(WAITING, "w+", encoding="utf-8") as waiting,
-    ):
-        writer = JsonPredictions(stream, waiting) if as_json else CsvPredictions(stream, proba)
+    with output(settings.pop("output")) as stream:
+        writer = JsonPredictions(stream) if as_json else CsvPredictions(stream, proba)
         with progress("asking the peers", beside=stream) as say:
 
             def take(block: Block, answer: Predicted) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
-from typing import IO, TYPE_CHECKING, TextIO
+from tempfile import SpooledTemporaryFile
+from typing import IO, TYPE_CHECKING, Any, TextIO
 
 from p2pml.errors import BadInput, P2pmlError
 from p2pml.peer.blocks import Block
@@ -21,6 +22,25 @@ def cell(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return repr(value) if isinstance(value, float) else str(value)
+
+
+SURE = ("spread", "strongest", "novelty")
+"""What --sure adds for each row."""
+WAITING = 2**20
+"""Characters of what waits for the end of a JSON answer in memory, before they wait on disk."""
+
+
+def beside(answer: Predicted) -> dict[str, Sequence[object]]:
+    """The columns that `--sure` and `--interval` add, where they were asked for."""
+    rows: dict[str, Any] = {**answer}
+    found: dict[str, Sequence[object]] = {
+        name: rows[name] or [None] * len(answer["predictions"]) for name in SURE if name in rows
+    }
+    if "intervals" in rows:
+        found["low"], found["high"] = [low for low, _ in rows["intervals"]], [high for _, high in rows["intervals"]]
+    if "sets" in rows:
+        found["set"] = ["|".join(map(cell, labels)) for labels in rows["sets"]]
+    return found
 
 
 class Probabilities:
@@ -53,7 +73,7 @@ class Probabilities:
 
 
 class CsvPredictions:
-    """Writes the input's rows as they were, with `prediction` and, if asked, `proba_<class>` after them."""
+    """Writes the input's rows as they were, with `prediction` and what was asked for beside it after them."""
 
     def __init__(self, stream: TextIO, proba: bool) -> None:
         self._csv = csv.writer(stream, lineterminator="\n")
@@ -64,22 +84,23 @@ class CsvPredictions:
     def write(self, block: Block, answer: Predicted) -> None:
         """Write one block; the first brings the head. Raises `BadInput` where a column's name is taken."""
         rows = self._probabilities.rows(block, answer) if self._proba else ()
+        more = beside(answer)
         if not self._headed:
-            self._head(block.columns)
+            self._head(block.columns, list(more))
         predictions = answer["predictions"]
         for at, row in enumerate(block.data):
-            added = [predictions[at], *(rows[at] if rows else ())]
+            added = [predictions[at], *(column[at] for column in more.values()), *(rows[at] if rows else ())]
             self._csv.writerow([cell(value) for value in (*row, *added)])
 
     def finish(self, votes: Votes, took: float) -> None:
         """Nothing: a CSV ends with its rows."""
 
-    def _head(self, columns: Sequence[str]) -> None:
+    def _head(self, columns: Sequence[str], more: list[str]) -> None:
         self._headed = True
         classes = self._probabilities.classes or []
         if self._proba and not classes:
             raise BadInput("--proba is for classification, and this ensemble's target is a number: leave it out.")
-        added = ["prediction", *(f"proba_{cell(label)}" for label in classes)]
+        added = ["prediction", *more, *(f"proba_{cell(label)}" for label in classes)]
         if taken := [name for name in added if name in set(columns)]:
             raise BadInput(f"The file has a column {taken[0]!r} already, which predict would add: rename it.")
         self._csv.writerow([*columns, *added])
@@ -88,15 +109,15 @@ class CsvPredictions:
 class JsonPredictions:
     """Writes one object like a peer's answer: that answer itself for one block, else the blocks' joined.
 
-    Predictions are written as they come. Probabilities follow them in the object, and wait in `waiting`.
+    Predictions are written as they come. What else there is for each row follows in the object, and waits meanwhile.
     """
 
-    def __init__(self, stream: TextIO, waiting: IO[str]) -> None:
+    def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._only: tuple[Block, Predicted] | None = None
         self._first: Predicted | None = None
         self._probabilities = Probabilities()
-        self._waiting = waiting
+        self._waiting: dict[str, IO[str]] = {}
 
     def write(self, block: Block, answer: Predicted) -> None:
         """Take one block's answer; it is written once the next one or the end shows what it is part of."""
@@ -121,8 +142,8 @@ class JsonPredictions:
             rest |= {"votes": votes, "took": took}
             for name, value in rest.items():
                 self._stream.write(f", {json.dumps(name)}: ")
-                if name == "probabilities" and value is not None:
-                    self._copy_waiting()
+                if name in self._waiting:
+                    self._copy(self._waiting[name])
                 else:
                     self._dump(value)
             self._stream.write("}")
@@ -130,14 +151,21 @@ class JsonPredictions:
 
     def _join(self, block: Block, answer: Predicted, comma: str) -> None:
         self._stream.write(comma + self._inside(answer["predictions"]))
-        self._waiting.write(comma + self._inside(self._probabilities.rows(block, answer)))
+        rows: dict[str, Any] = {name: answer.get(name) for name in (*SURE, "intervals", "sets") if name in answer}
+        if answer.get("probabilities") is not None:
+            rows["probabilities"] = self._probabilities.rows(block, answer)
+        for name, values in rows.items():
+            if name not in self._waiting:
+                self._waiting[name] = SpooledTemporaryFile(WAITING, "w+", encoding="utf-8")  # noqa: SIM115 (see `_copy`)
+            self._waiting[name].write(comma + self._inside(values or [None] * len(block.data)))
 
-    def _copy_waiting(self) -> None:
-        self._waiting.seek(0)
-        self._stream.write("[")
-        while piece := self._waiting.read(2**20):
-            self._stream.write(piece)
-        self._stream.write("]")
+    def _copy(self, waiting: IO[str]) -> None:
+        with waiting:
+            waiting.seek(0)
+            self._stream.write("[")
+            while piece := waiting.read(2**20):
+                self._stream.write(piece)
+            self._stream.write("]")
 
     def _dump(self, value: object) -> None:
         json.dump(value, self._stream, ensure_ascii=False)

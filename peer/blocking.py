@@ -77,9 +77,17 @@ class Ensemble:
         columns: Sequence[str] | None = None,
         combine: str | None = None,
         deadline: float | None = None,
+        sure: bool = False,
+        interval: float | None = None,
     ) -> Prediction:
-        """Predictions, classes and probabilities of the rows of X, with the votes that stand behind them."""
-        return self._run(self._ensemble.ask(X, columns=columns, combine=combine, deadline=deadline))
+        """Predictions, classes and probabilities of the rows of X, with the votes that stand behind them.
+
+        `sure` adds how sure the answer is, and `interval`, such as 0.9, bounds or sets of classes that hold the truth
+        in this share of rows that are like those of the peers.
+        """
+        return self._run(
+            self._ensemble.ask(X, columns=columns, combine=combine, deadline=deadline, sure=sure, interval=interval)
+        )
 
     def predict(self, X: Any, **settings: Any) -> NDArray[Any]:  # noqa: N803
         """The predicted numbers or classes, shape (rows,). Settings are those of `ask`.

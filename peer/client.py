@@ -43,6 +43,10 @@ TRAINING = 24 * 3600.0
 MSGPACK = "application/msgpack"
 
 
+BESIDE = ("spread", "strongest", "novelty", "intervals", "sets")
+"""What an answer may have for each row beside predictions and probabilities."""
+
+
 class PeerClient:
     """Asks one peer. Use it as an async context manager.
 
@@ -92,16 +96,23 @@ class PeerClient:
         combine: str | None = None,
         deadline: float | None = None,
         proba: bool = False,
+        sure: bool = False,
+        interval: float | None = None,
         first_row: int = 1,
     ) -> Predicted:
-        """Predictions for `data`, a list of rows in the order of `columns`.
+        """Predictions for `data`, a list of rows in the order of `columns`; what else is asked for is as in the API.
 
         `first_row` is the number of the first of them in the caller's file, for errors that name a row.
         """
         body = {"columns": columns, "data": data, "combine": combine, "deadline": deadline, "proba": proba}
+        # Left out where it is not asked for: a peer of 0.1 does not know it.
+        body |= {"interval": interval, "sure": sure or None}
         answer = await self._call("POST", "/v1/predict", Predicted, _limit(deadline), body, first_row)
         if len(answer["predictions"]) != len(data):
             raise RemoteError(f"{self} answered {len(answer['predictions'])} predictions for {len(data)} rows.")
+        beside: dict[str, Any] = {**answer}
+        if any(len(beside.get(name) or data) != len(data) for name in BESIDE):
+            raise RemoteError(f"{self} answered more or fewer of something than there are rows.")
         if proba:
             self._check_probabilities(answer)
         return answer

@@ -67,6 +67,8 @@ class AsyncEnsemble:
         columns: Sequence[str] | None = None,
         combine: str | None = None,
         deadline: float | None = None,
+        sure: bool = False,
+        interval: float | None = None,
     ) -> Prediction:
         """As `Ensemble.ask`."""
         collected = Collected()
@@ -79,6 +81,8 @@ class AsyncEnsemble:
                     combine=combine,
                     deadline=deadline,
                     proba=True,
+                    sure=sure,
+                    interval=interval,
                     first_row=block.first_row,
                 )
             )

@@ -38,6 +38,11 @@ class Prediction:
     `values`, shape (rows,), are predicted numbers or classes. For classification `classes`, shape (classes,), are
     in the order of the columns of `probabilities`, float64 of shape (rows, classes); else both are None. `combine`
     is the rule by which votes became one answer.
+
+    With `sure`, each of shape (rows,): `spread`, the weighted standard deviation of the votes (of classes, that of the
+    predicted one's probability); `strongest`, the greatest share that one vote has; `novelty`, the share of held-out
+    rows that are more like what some peer knows, NaN where nothing is known of that. With `interval`: `intervals`,
+    shape (rows, 2), infinite where there is no bound, or `sets`, a tuple of classes for each row.
     """
 
     values: NDArray[Any]
@@ -45,6 +50,11 @@ class Prediction:
     probabilities: Floats | None
     votes: Votes
     combine: str
+    spread: Floats | None = None
+    strongest: Floats | None = None
+    novelty: Floats | None = None
+    intervals: Floats | None = None
+    sets: tuple[tuple[Label, ...], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,17 +89,34 @@ class Collected:
         """All as one. Classes are the union over blocks: a peer that knows another class may have come in between."""
         predicted = [label for answer in self._answers for label in answer["predictions"]]
         rules = dict.fromkeys(answer.get("combined", answer["combine"]) for answer in self._answers)
-        votes, combine = votes_of(self._tally), ", ".join(rules)
+        votes, combine, more = votes_of(self._tally), ", ".join(rules), _beside(self._answers)
         known = [answer.get("classes") for answer in self._answers]
         if not all(known):
-            return Prediction(np.array(predicted), None, None, votes, combine)
+            return Prediction(np.array(predicted), None, None, votes, combine, **more)
         # Of one answer the order is the ensemble's own.
         classes = known[0] or []
         if any(other != classes for other in known):
             union = {label for some in known for label in some or ()}
             classes = sorted(union, key=lambda label: (isinstance(label, str), label))
         blocks = [_placed(answer, classes) for answer in self._answers]
-        return Prediction(np.array(predicted), np.array(classes), np.concatenate(blocks), votes, combine)
+        return Prediction(np.array(predicted), np.array(classes), np.concatenate(blocks), votes, combine, **more)
+
+
+def _beside(answers: list[Predicted]) -> dict[str, Any]:
+    """What was asked for beside the predictions, over all blocks."""
+    found: dict[str, Any] = {}
+    for name in ("spread", "strongest", "novelty"):
+        if all(name in answer for answer in answers):
+            blocks = [answer.get(name) or [None] * len(answer["predictions"]) for answer in answers]
+            found[name] = np.array([value for block in blocks for value in block], np.float64)  # type: ignore[attr-defined]
+    if all("intervals" in answer for answer in answers):
+        pairs = [pair for answer in answers for pair in answer.get("intervals", ())]
+        open_ended = np.array([[-np.inf, np.inf]] * len(pairs))
+        known = np.array([pair if None not in pair else (0, 0) for pair in pairs], np.float64).reshape(-1, 2)
+        found["intervals"] = np.where([[None in pair] for pair in pairs], open_ended, known)
+    if all("sets" in answer for answer in answers):
+        found["sets"] = tuple(tuple(labels) for answer in answers for labels in answer.get("sets", ()))
+    return found
 
 
 def _placed(answer: Predicted, classes: list[Label]) -> Floats:

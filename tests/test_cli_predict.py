@@ -362,3 +362,59 @@ def test_a_head_without_rows_asks_the_peer_what_it_thinks(shell: Shell, peer: Fa
     done = shell("predict", write(tmp_path / "in.csv", "a,b\n"))
     assert done.out == "a,b,prediction\n"
     assert peer.requests("/v1/predict")[0]["data"] == []
+
+
+def sure_of(peer: FakePeer, numbers: bool) -> None:
+    """Answers with all that can be asked for beside predictions; each block's first row is new to all."""
+
+    def reply(body: dict[str, Any]) -> dict[str, Any]:
+        rows = len(body["data"])
+        beside = {"spread": [0.5] * rows, "strongest": [0.75] * rows, "novelty": [1.0] + [0.25] * (rows - 1)}
+        bounds = {"intervals": [[1.0, 3.0]] + [[None, None]] * (rows - 1)} if numbers else {"sets": [["x", 7]] * rows}
+        answer = {"predictions": [2.0 if numbers else "x"] * rows, "combine": "auto", "votes": votes(), "took": 0.1}
+        return answer | ({} if numbers else {"classes": ["x", 7]}) | beside | bounds
+
+    peer.replies["/v1/predict"] = reply
+
+
+def test_how_sure_an_answer_is_stands_beside_it(shell: Shell, peer: FakePeer, tmp_path: Path) -> None:
+    """Three columns, and two of bounds, empty where there are none."""
+    sure_of(peer, numbers=True)
+    done = shell("predict", numbered(tmp_path / "in.csv", 2), "--sure", "--interval", "0.9")
+    assert done.out.splitlines() == [
+        "a,b,prediction,spread,strongest,novelty,low,high",
+        "1,x,2.0,0.5,0.75,1.0,1.0,3.0",
+        "2,x,2.0,0.5,0.75,0.25,,",
+    ]
+    (asked,) = peer.requests("/v1/predict")
+    assert (asked["sure"], asked["interval"]) == (True, 0.9)
+
+
+def test_a_set_of_classes_is_one_cell(shell: Shell, peer: FakePeer, tmp_path: Path) -> None:
+    """And nobody is asked for what nobody wants to know."""
+    sure_of(peer, numbers=False)
+    done = shell("predict", numbered(tmp_path / "in.csv", 1), "--interval", "0.5")
+    assert done.out.splitlines()[1].endswith(",x|7")
+    assert "sure" not in peer.requests("/v1/predict")[0]
+    assert shell("predict", numbered(tmp_path / "in.csv", 1), "--interval", "1").code == 2
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_json_of_several_blocks_has_all_that_was_asked_for(shell: Shell, peer: FakePeer, tmp_path: Path) -> None:
+    """For each row of each block, in order."""
+    sure_of(peer, numbers=True)
+    done = shell("predict", numbered(tmp_path / "in.csv", 6), "--sure", "--interval", "0.9", "--json")
+    answer = json.loads(done.out)
+    assert answer["novelty"] == [1.0, 0.25, 0.25, 0.25, 1.0, 0.25]
+    assert answer["intervals"][4:] == [[1.0, 3.0], [None, None]]
+    assert (len(answer["predictions"]), len(answer["spread"])) == (6, 6)
+
+
+def test_what_does_not_fit_the_rows_is_refused(shell: Shell, peer: FakePeer, tmp_path: Path) -> None:
+    """A peer that gives three spreads for one row is not believed."""
+    peer.replies["/v1/predict"] = lambda body: {
+        "predictions": [1.5], "spread": [1, 2, 3], "combine": "auto", "votes": votes(), "took": 0.1,
+    }  # fmt: skip
+    done = shell("predict", numbered(tmp_path / "in.csv", 1), "--sure")
+    assert done.code == 1
+    assert "more or fewer of something" in done.err

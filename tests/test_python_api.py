@@ -161,6 +161,23 @@ def test_values_alone_warn_of_missing_votes(ensemble: Ensemble, ann: FakePeer) -
         assert caught[0].filename == __file__
 
 
+def test_an_answer_says_how_sure_it_is_where_it_is_asked(ensemble: Ensemble, ann: FakePeer) -> None:
+    """As arrays, infinite where there is no bound and NaN where nothing is known of novelty."""
+    more = {"spread": [0.5, 0.5], "strongest": [1, 1], "novelty": None, "intervals": [[0, 2], [None, None]]}
+    base = {"predictions": [1.5, 2.5], "combine": "auto", "votes": votes(), "took": 0.1}
+    ann.replies["/v1/predict"] = lambda body: base | more
+    answer = ensemble.ask([[1, "red"], [2, "red"]], sure=True, interval=0.9)
+    assert answer.spread is not None
+    assert answer.novelty is not None
+    assert answer.intervals is not None
+    assert answer.spread.tolist() == [0.5, 0.5]
+    assert np.isnan(answer.novelty).all()
+    assert answer.intervals.tolist() == [[0, 2], [-np.inf, np.inf]]
+    ann.replies["/v1/predict"] = lambda body: base | {"predictions": ["x", "y"], "sets": [["x"], []]}
+    assert ensemble.ask([[1, "red"], [2, "red"]], interval=0.9).sets == (("x",), ())
+    assert ensemble.ask([[1, "red"], [2, "red"]]).spread is None
+
+
 def test_numbers_have_no_probabilities(ensemble: Ensemble, ann: FakePeer) -> None:
     """predict_proba says so; predict gives float64."""
     ann.replies["/v1/predict"] = lambda body: {"predictions": [1.5], "combine": "mean", "votes": votes(), "took": 0.1}

@@ -5,11 +5,14 @@ from __future__ import annotations
 import gzip
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
 
 from p2pml.peer.table import read_table
 
@@ -98,6 +101,31 @@ def images(rng: np.random.Generator, name: str, rows: int, alpha: float, model: 
     return Case(columns, "label", model, dirichlet(columns["label"], 8, alpha, rng))
 
 
+def bundled(rng: np.random.Generator, load: Callable[[], Any], parts: int, how: str, model: str) -> Case:
+    """A set of scikit-learn's own: by label (Dirichlet(0.3)), by k-means clusters, by the column that says most of the
+    target, or at random."""
+    data = load()
+    values, target = np.asarray(data.data, float), np.asarray(data.target)
+    columns: Cells = {f"x{at:02}": values[:, at] for at in range(values.shape[1])}
+    # Classes are texts, so that they are not taken for numbers.
+    columns["y"] = np.array([f"c{label}" for label in target], object) if hasattr(data, "target_names") else target
+    if how == "by label":
+        part = dirichlet(target, parts, 0.3, rng)
+    elif how == "by cluster":
+        scaled = (values - values.mean(axis=0)) / (values.std(axis=0) + 1e-9)
+        part = KMeans(parts, n_init=2, random_state=int(rng.integers(1_000))).fit_predict(scaled).astype(np.int64)
+    elif how == "by column":
+        known = values.std(axis=0) > 0
+        says = [
+            abs(np.corrcoef(column, target)[0, 1]) if some else 0.0
+            for column, some in zip(values.T, known, strict=True)
+        ]
+        part = by(values[:, int(np.argmax(says))], parts)
+    else:
+        part = rng.integers(0, parts, len(target))
+    return Case(columns, "y", model, part)
+
+
 def _cells(path: Path) -> Cells:
     return {name: np.array(cells, object) for name, cells in read_table(path).columns.items()}
 
@@ -111,5 +139,16 @@ CASES: dict[str, tuple[bool, Callable[[np.random.Generator], Case]]] = {
     "California at random": (False, lambda rng: california(rng, False)),
     "Beijing air by station": (False, lambda rng: beijing(rng, False)),
     "house prices A to D": (False, houses),
+    **{
+        f"{name} {how}, {model}": (how != "at random", partial(bundled, load=load, parts=parts, how=how, model=model))
+        for name, load, parts, cuts in (
+            ("digits", load_digits, 6, ("by label", "by cluster", "at random")),
+            ("breast cancer", load_breast_cancer, 4, ("by cluster", "at random")),
+            ("wine", load_wine, 3, ("by label",)),
+            ("diabetes", load_diabetes, 4, ("by column", "at random")),
+        )
+        for how in cuts
+        for model in ("linear", "random-forest")
+    },
 }
 """By name: whether the cut is skewed, and how it is made."""

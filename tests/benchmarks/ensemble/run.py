@@ -1,16 +1,21 @@
-"""One table: cuts × rules, against each peer alone and one model on all rows, with standard errors over seeds.
+"""Two tables: cuts × rules, and what else an answer promises, each the mean over seeds with its standard error.
 
-    python tests/benchmarks/ensemble/run.py [--seeds 5] [CASE ...]
+    python tests/benchmarks/ensemble/run.py [--seeds 5] [--keep FILE] [CASE ...]
 
 Everything is as in a cluster, but in one process: 30 % of all rows are the test; each part's other rows are split into
-training and held-out rows; moments, space and densities come of the training rows, and the temperature of the rows held
-out. The one model is trained on all that is not the test. Scores are R² or accuracy.
+training and held-out rows; moments, space and densities come of the training rows, and all that is chosen, of each
+peer's trial on the rows held out. The one model is trained on all that is not the test. Scores are R² or accuracy. With
+`--keep`, runs are written to a file of JSON lines as they end, and those that are in it are not run again.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import functools
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,43 +23,75 @@ from cuts import CASES, Case
 from numpy.typing import NDArray
 
 from p2pml.ensemble.calibration import Calibration
+from p2pml.ensemble.certainty import errors_of, likely, reach
 from p2pml.ensemble.combine import DENSITY, RULES, Answer, Cast, combine
 from p2pml.ensemble.density import Density
 from p2pml.ensemble.holdout import split
 from p2pml.ensemble.metrics import ClassificationStatistics, RegressionStatistics
-from p2pml.ensemble.models import Model, train
-from p2pml.ensemble.moments import Moments
+from p2pml.ensemble.models import train
+from p2pml.ensemble.moments import MIN_COUNT, Moments
 from p2pml.ensemble.schema import Schema, infer
 from p2pml.ensemble.space import Space
+from p2pml.ensemble.stack import Gram
+from p2pml.ensemble.trials import Trial
 from p2pml.ensemble.values import Columns, Floats, Sheet
 
-COLUMNS = ("mean", "auto", *(rule for rule in RULES if rule != "mean"), "alone", "all rows")
-SAMPLE = 5_000
+SCORES = ("mean", "auto", *(rule for rule in RULES if rule != "mean"), "stacked", "alone", "all rows")
+PROMISES = ("within 90 %", "behind, auto", "behind, local", "30 % gone")
+SAMPLE, TRIED = 5_000, 1_000
+"""Rows of which a density is fitted, and held-out rows of one peer that are tried, at most: as in a cluster."""
+LOSSES = 20
+"""Choices of lost peers that are averaged."""
+
+Heard = tuple[list[Cast], dict[str, Floats]]
+"""All votes on some rows, and all log-densities."""
 
 
 class Cluster:
-    """The peers of one case: models, and densities in the shared space."""
+    """The peers of one case: models, and densities in the shared space; a name for each, in order."""
 
     def __init__(self, schema: Schema, case: Case, parts: list[NDArray[np.int64]], seed: int) -> None:
-        self.schema = schema
+        self.names = [f"{at:03}" for at in range(len(parts))]
         self.models = [train(schema, case.columns, rows, case.model, seed) for rows in parts]
         rows_of = [taken(case, rows) for rows in parts]
         self.space = Space.of(Moments.of(schema, rows) for rows in rows_of)
         samples = [{name: cells[:SAMPLE] for name, cells in rows.items()} for rows in rows_of]
         self.densities = [Density.fit(self.space.project(rows)) for rows in samples]
 
-    def ask(self, columns: Columns) -> tuple[list[Cast], dict[str, Floats]]:
-        """All votes on some rows, and all log-densities."""
+    def ask(self, columns: Columns) -> Heard:
+        """What everybody says of some rows."""
         sheet = Sheet(columns)
-        names = [f"{at:03}" for at in range(len(self.models))]
-        votes = [(name, model.vote(sheet), model.rows) for name, model in zip(names, self.models, strict=True)]
+        votes = [(name, model.vote(sheet), model.rows) for name, model in zip(self.names, self.models, strict=True)]
         points = self.space.project(sheet)
-        return votes, {name: each.log_density(points) for name, each in zip(names, self.densities, strict=True)}
+        return votes, {name: each.log_density(points) for name, each in zip(self.names, self.densities, strict=True)}
 
-    def score(self, truth: Any, answer: Answer) -> float:
-        """R² or accuracy."""
-        kind: Any = RegressionStatistics if answer.classes is None else ClassificationStatistics
-        return float(kind.of(truth, answer).scores()["r2" if answer.classes is None else "accuracy"])
+
+class Rules:
+    """What the peers have chosen on their held-out rows, and the answers that follow."""
+
+    def __init__(self, trials: Mapping[str, Trial]) -> None:
+        self.heat = functools.reduce(Calibration.merge, (trial.calibration for trial in trials.values())).temperature()
+        self.gram = functools.reduce(Gram.merge, (trial.gram for trial in trials.values()))
+        self.favours = {name: (name, trial.home.favour(self.heat)) for name, trial in trials.items()}
+        errors = {name: trial.errors_at(self.heat) for name, trial in trials.items()}
+        self.errors = {name: sketch for name, sketch in errors.items() if sketch is not None}
+
+    def answer(self, rule: str, heard: Heard, asked: str = "") -> Answer:
+        """The answer by a rule; that of "local" is of the peer that is asked."""
+        votes, densities = heard
+        if rule == "stacked":
+            return self.gram.answer(votes, densities)
+        if rule in ("auto", "local"):
+            favour = self.favours.get(asked) if rule == "local" else None
+            return combine(votes, "mean" if self.heat is None else DENSITY, densities, self.heat or 1.0, favour)
+        return combine(votes, rule, densities)
+
+
+def score(truth: Any, answer: Answer) -> float:
+    """R² or accuracy."""
+    kind: Any = RegressionStatistics if answer.classes is None else ClassificationStatistics
+    found = kind.of(truth, answer).scores()["r2" if answer.classes is None else "accuracy"]
+    return float("nan") if found is None else float(found)
 
 
 def taken(case: Case, rows: NDArray[np.int64]) -> dict[str, list[object]]:
@@ -63,7 +100,7 @@ def taken(case: Case, rows: NDArray[np.int64]) -> dict[str, list[object]]:
 
 
 def one_run(name: str, seed: int) -> dict[str, float]:
-    """The score of each column of the table."""
+    """Each figure of the tables."""
     rng = np.random.default_rng(1_000 + seed)
     case = CASES[name][1](rng)
     rows = len(case.part)
@@ -75,39 +112,104 @@ def one_run(name: str, seed: int) -> dict[str, float]:
     schema = infer(case.columns, case.target)
     truth = schema.truth(case.columns)
     cluster = Cluster(schema, case, [pool[train_rows] for pool, train_rows, _ in cuts], seed)
-    held_out = np.concatenate([pool[held] for pool, _, held in cuts])
-    heat = Calibration.of(truth[held_out], *cluster.ask(taken(case, held_out))).temperature()
-    votes, densities = cluster.ask(taken(case, np.flatnonzero(is_test)))
+    held_out = {each: pool[held] for each, (pool, _, held) in zip(cluster.names, cuts, strict=True)}
+    heard = {each: cluster.ask(taken(case, held)) for each, held in held_out.items()}
+    trials = {
+        each: Trial.of(truth[held][:TRIED], *first(heard[each], TRIED), each, MIN_COUNT)
+        for each, held in held_out.items()
+    }
+    rules, asked = Rules(trials), cluster.ask(taken(case, np.flatnonzero(is_test)))
     wanted = truth[is_test]
-    found = {rule: cluster.score(wanted, combine(votes, rule, densities)) for rule in RULES}
-    found["auto"] = found["mean"] if heat is None else cluster.score(wanted, combine(votes, DENSITY, densities, heat))
-    found["alone"] = float(np.mean([cluster.score(wanted, combine([vote])) for vote in votes]))
-    whole: Model = train(schema, case.columns, np.concatenate(pools), case.model, seed)
-    found["all rows"] = cluster.score(wanted, combine([("", whole.vote(taken(case, np.flatnonzero(is_test))), 1)]))
+    found = {rule: score(wanted, rules.answer(rule, asked)) for rule in (*RULES, "auto", "stacked")}
+    found["alone"] = float(np.mean([score(wanted, combine([vote])) for vote in asked[0]]))
+    whole = train(schema, case.columns, np.concatenate(pools), case.model, seed)
+    found["all rows"] = score(wanted, combine([("", whole.vote(taken(case, np.flatnonzero(is_test))), 1)]))
+    found["within 90 %"] = covered(rules, asked, wanted)
+    for rule in ("auto", "local"):
+        lags = [behind(rules, rule, each, heard[each], truth[held]) for each, held in held_out.items()]
+        found[f"behind, {rule}"] = float(np.nanmean(lags))
+    found["30 % gone"] = lost(rules, asked, wanted, rng)
     return found
 
 
-def line(name: str, runs: Sequence[dict[str, float]]) -> str:
-    """One line of the table: means, their standard errors, and the closure."""
-    cells = []
-    for column in COLUMNS:
-        scores = np.array([run[column] for run in runs])
-        error = scores.std(ddof=1) / np.sqrt(len(scores)) if len(scores) > 1 else 0.0
-        cells.append(f"{scores.mean():.3f} ± {error:.3f}")
+def first(heard: Heard, rows: int) -> Heard:
+    """The same of the first rows alone."""
+    votes, densities = heard
+    some = [(name, type(vote)(vote.classes, vote.values[:rows]), known) for name, vote, known in votes]
+    return some, {name: logs[:rows] for name, logs in densities.items()}
+
+
+def covered(rules: Rules, heard: Heard, truth: Any) -> float:
+    """The share of rows whose truth is within the bounds for 90 %."""
+    answer = rules.answer("auto", heard)
+    wrong = reach(heard[0], answer, rules.errors, 0.9)
+    assert wrong is not None
+    known = np.array([value is not None and value == value for value in truth], bool)
+    if answer.classes is None:
+        errors = errors_of(np.asarray(answer.predictions)[known], truth[known], None)
+        return float((errors <= wrong[known]).mean())
+    hits = truth[:, None] == np.array(answer.classes, object)
+    return float((likely(answer, wrong) & hits).any(axis=1)[known].mean())
+
+
+def behind(rules: Rules, rule: str, me: str, heard: Heard, truth: Any) -> float:
+    """How far a rule is behind the better of a site's own model and the mean, on that site's held-out rows."""
+    own = [vote for vote in heard[0] if vote[0] == me]
+    best = max(score(truth, combine(own)), score(truth, combine(heard[0])))
+    return best - score(truth, rules.answer(rule, heard, me))
+
+
+def lost(rules: Rules, heard: Heard, truth: Any, rng: np.random.Generator) -> float:
+    """What the score loses where 30 % of the peers are gone, over some choices of whom."""
+    whole, names = score(truth, rules.answer("auto", heard)), [name for name, *_ in heard[0]]
+    choices = list(itertools.combinations(names, round(0.3 * len(names))))
+    chosen = [choices[at] for at in rng.permutation(len(choices))[:LOSSES]]
+    left = [[vote for vote in heard[0] if vote[0] not in gone] for gone in chosen]
+    return float(np.mean([whole - score(truth, rules.answer("auto", (votes, heard[1]))) for votes in left]))
+
+
+def cells(runs: Sequence[dict[str, float]], columns: Sequence[str]) -> list[str]:
+    """Means and their standard errors."""
+    shown = []
+    for column in columns:
+        values = np.array([run[column] for run in runs])
+        error = f" ± {values.std(ddof=1) / np.sqrt(len(values)):.3f}" if len(values) > 1 else ""
+        shown.append(f"{values.mean():.3f}{error}")
+    return shown
+
+
+def closure(name: str, runs: Sequence[dict[str, float]]) -> str:
+    """(auto − mean) / (all rows − mean) of the means; of an even cut, auto − mean."""
     mean, auto, whole = (float(np.mean([run[column] for run in runs])) for column in ("mean", "auto", "all rows"))
-    closure = f"{(auto - mean) / (whole - mean):.2f}" if CASES[name][0] else f"{auto - mean:+.4f}"
-    return f"| {name} | {' | '.join(cells)} | {closure} |"
+    return f"{(auto - mean) / (whole - mean):.2f}" if CASES[name][0] else f"{auto - mean:+.4f}"
+
+
+def print_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+    for line in (head, ["---"] * len(head), *lines):
+        print(f"| {' | '.join(line)} |")
+    print()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}; all by default")
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {'; '.join(CASES)}; all by default")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--keep", type=Path, metavar="FILE")
     asked = parser.parse_args()
-    print(f"| cut | {' | '.join(COLUMNS)} | closure, or auto − mean |")
-    print("|---" * (len(COLUMNS) + 2) + "|")
-    for name in asked.cases or CASES:
-        print(line(name, [one_run(name, seed) for seed in range(asked.seeds)]), flush=True)
+    lines = asked.keep.read_text().splitlines() if asked.keep and asked.keep.exists() else []
+    done = {(name, seed): figures for name, seed, figures in map(json.loads, lines)}
+    for seed, name in itertools.product(range(asked.seeds), asked.cases or CASES):
+        if (name, seed) not in done:
+            done[name, seed] = one_run(name, seed)
+            if asked.keep:
+                with open(asked.keep, "a") as file:
+                    file.write(json.dumps([name, seed, done[name, seed]]) + "\n")
+    runs = {name: [done[name, seed] for seed in range(asked.seeds)] for name in asked.cases or CASES}
+    print_table(
+        ["cut", *SCORES, "closure, or auto − mean"],
+        [[name, *cells(some, SCORES), closure(name, some)] for name, some in runs.items()],
+    )
+    print_table(["cut", *PROMISES], [[name, *cells(some, PROMISES)] for name, some in runs.items()])
 
 
 if __name__ == "__main__":
