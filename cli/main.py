@@ -24,6 +24,7 @@ COMMANDS = {
     "watch": "Watch the whole cluster live",
     "predict": "Predict the rows of FILE",
     "evaluate": "Score the ensemble itself",
+    "drift": "Show whether the rows that are asked about have moved",
     "fit": "Have every peer retrain",
     "split": "Cut FILE into N parts to try things with",
     "demo": "See it work: real peers on this machine",

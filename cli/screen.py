@@ -15,7 +15,7 @@ from p2pml.peer.answers import PeerRow
 
 from .peers import SCORES
 from .show import COLOURS, number, plain
-from .watching import Training, View
+from .watching import Training, View, moved
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 HEADS = ("peer", "status", "age", "rows", "model", "epoch", "score", "load", "last answer")
@@ -27,7 +27,14 @@ NAME = 24
 """Most characters of a name."""
 LEAST = 3
 """Lines that are left for what happened."""
-COLOUR_OF = {"died": "red", "training-failed": "red", "suspected": "yellow", "lost": "yellow", "answer": "yellow"}
+COLOUR_OF = {
+    "drift": "red",
+    "died": "red",
+    "training-failed": "red",
+    "suspected": "yellow",
+    "lost": "yellow",
+    "answer": "yellow",
+}
 """Of a line of what happened; the rest is as the terminal writes."""
 
 
@@ -68,7 +75,16 @@ def _header(view: View, width: int) -> list[Text]:
         _line("votes   " + (_votes(view, room) or "no question yet")),
         _line("score   " + (_score(view, room) or "none yet; p2pml evaluate asks for one")),
         _line("gossip  " + _gossip(view)),
+        *_alerts(view),
     ]
+
+
+def _alerts(view: View) -> list[Text]:
+    """A line for each alert that stands; of many, how many more."""
+    alerts = sorted(view.alerts.values(), key=lambda alert: (alert.name, alert.peer))
+    lines = [_line(f"drift   {alert.name}: {moved(alert)}", "red") for alert in alerts[:LEAST]]
+    more = [_line(f"drift   … and {len(alerts) - LEAST} more", "red")] if len(alerts) > LEAST else []
+    return lines + more
 
 
 def _votes(view: View, room: int) -> str:

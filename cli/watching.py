@@ -41,6 +41,18 @@ class Score(msgspec.Struct):
     rows: int
 
 
+class Alert(msgspec.Struct):
+    """The rows that a peer is asked about have moved, in these columns and so many more."""
+
+    since: float
+    peer: str
+    name: str
+    columns: list[str]
+    more: int
+    rows: int
+    novel: bool = False
+
+
 class Training(msgspec.Struct):
     """A training under way; `expected` is how long it took last time (s), where that is known."""
 
@@ -67,6 +79,7 @@ class State(msgspec.Struct):
     answers: list[Answer]
     scores: list[Score]
     gossip: Gossip
+    alerts: list[Alert] = []
 
 
 class Happening(msgspec.Struct):
@@ -101,6 +114,7 @@ class View:
         self.rows: dict[str, PeerRow] = {}
         self.pulses: dict[str, Pulse] = {}
         self.trainings: dict[str, Training] = {}
+        self.alerts: dict[str, Alert] = {}
         self.answers: deque[Answer] = deque(maxlen=KEPT)
         self.scores: deque[Score] = deque(maxlen=KEPT)
         self.happened: deque[Happening] = deque(maxlen=KEPT)
@@ -127,6 +141,7 @@ class View:
             self.rows[row["id"]] = row
             if row["status"] in ("dead", "left"):
                 self.trainings.pop(row["id"], None)
+                self.alerts.pop(row["id"], None)
         match kind:
             case "state":
                 self._begin(msgspec.convert(event, State))
@@ -148,6 +163,13 @@ class View:
                 self.scores.append(score)
                 of = f"{score.rows:,} rows in epoch {score.epoch}"
                 self.say(kind, f"the ensemble scores {score.metric} {score.value:.4f} on {of}")
+            case "drift":
+                alert = msgspec.convert(event, Alert)
+                self.alerts[alert.peer] = alert
+                self.say(kind, f"{alert.name}: {moved(alert)}; p2pml drift shows how far")
+            case "drift-over":
+                self.alerts.pop(str(event["peer"]), None)
+                self.say(kind, f"{event['name']} is asked about rows like the known ones again")
             case "lost":
                 self.say(kind, f"{event['count']} events were lost on the way")
             case "model" if reason := (self.rows[str(event["peer"])].get("model") or {}).get("reason"):
@@ -160,6 +182,7 @@ class View:
         self.rows = {row["id"]: row for row in state.peers["peers"]}
         self.pulses = state.pulses
         self.trainings = {training.peer: training for training in state.trainings}
+        self.alerts = {alert.peer: alert for alert in state.alerts}
         # Another peer heard of answers and scores a little earlier or later; what is known already stays.
         self.answers = deque([*state.answers] if len(state.answers) >= len(self.answers) else self.answers, KEPT)
         self.scores = deque([*state.scores] if len(state.scores) >= len(self.scores) else self.scores, KEPT)
@@ -183,3 +206,11 @@ class View:
             why = "; ".join(f"{entry['name']} ({entry['reason']})" for entry in answer.missing)
             self.say("answer", f"{answer.name} answered with {answer.cast} of {answer.expected} votes; missing: {why}")
         self._said[answer.peer] = missing
+
+
+def moved(alert: Alert) -> str:
+    """What an alert says."""
+    said = "the rows that it is asked about have moved"
+    if alert.columns:
+        said += f", in {', '.join(alert.columns)}" + (f" and {alert.more} more" if alert.more else "")
+    return said + (", and are new to all peers" if alert.novel else "")

@@ -79,6 +79,64 @@ class Evaluated(TypedDict):
     statistics: NotRequired[dict[str, Any] | None]
 
 
+class DriftSide(TypedDict):
+    """A column among some rows: the median of numbers, the share of the level that changed most, and the share of rows
+    without a value."""
+
+    median: float | None
+    share: float | None
+    missing: float
+
+
+class DriftColumn(TypedDict):
+    """How far a column of the asked rows is from that of the known ones: `distance` from 0 to 1, and the probability
+    `p` of such a distance without drift, corrected for the number of columns."""
+
+    column: str
+    kind: str
+    moved: bool
+    distance: float
+    p: float
+    level: str | None
+    asked: DriftSide
+    known: DriftSide
+
+
+class DriftPeer(TypedDict):
+    """A peer: how many rows it was lately asked about, and how much of the asked rows are like its own."""
+
+    id: str
+    name: str
+    rows: int
+    share: float | None
+
+
+class DriftAlert(TypedDict):
+    """An alert that stands: who raised it, `since` when (s since 1970), and which columns moved, `more` of them beside
+    those that are named; `novel` where such rows are new to all peers."""
+
+    peer: str
+    name: str
+    since: float
+    columns: list[str]
+    more: int
+    rows: int
+    novel: bool
+
+
+class DriftReport(TypedDict):
+    """The answer of `GET /v1/drift`: `rows` were lately asked about, which are worth `different` ones that each come
+    once."""
+
+    rows: int
+    different: float
+    columns: list[DriftColumn]
+    peers: list[DriftPeer]
+    alerts: list[DriftAlert]
+    missing: list[Missing]
+    took: float
+
+
 class Epoch(TypedDict):
     """When a fit was asked for, and of whom."""
 

@@ -32,6 +32,7 @@ from .bodies import (
 )
 from .colleagues import SCHEMA_PATH
 from .crew import FIT_PATH
+from .drifting import ASKED_PATH, PROFILE_PATH
 from .evaluating import EVALUATE_PATH, scored_data
 from .knowing import MOMENTS_PATH, STACK_PATH
 from .openapi import DOCUMENT
@@ -96,6 +97,7 @@ class Api:
         app.router.add_get("/openapi.json", self.openapi)
         app.router.add_get("/metrics", self.metrics)
         app.router.add_get("/v1/peers", self.peers)
+        app.router.add_get("/v1/drift", self.drift)
         app.router.add_get("/v1/events", self.events, allow_head=False)
         app.router.add_post("/v1/predict", self.predict)
         app.router.add_post("/v1/evaluate", self.evaluate)
@@ -105,6 +107,8 @@ class Api:
         app.router.add_get(MOMENTS_PATH, self.moments)
         app.router.add_get(STACK_PATH, self.stack)
         app.router.add_get(PIECE_PATH + "{digest:[0-9a-f]{32,64}}", self.piece)
+        app.router.add_get(PROFILE_PATH, self.profile)
+        app.router.add_get(ASKED_PATH, self.lately)
         app.router.add_post(VOTE_PATH, self.vote)
         app.router.add_post(EVALUATE_PATH, self.evaluate_own)
         app.router.add_post(FIT_PATH, self.fit_own)
@@ -157,6 +161,7 @@ class Api:
             took = asyncio.get_running_loop().time() - began
             self._peer.observer.answered(rows, answer.votes, took)
             self._peer.metrics.answered(answer.votes, took)
+            self._peer.drifting.asked(columns, rows, answer)
             return encode(predicted(answer, asked.combine, asked.proba, took), request)
 
     async def evaluate(self, request: web.Request) -> web.Response:
@@ -178,6 +183,10 @@ class Api:
                 statistics=asked.statistics,
             )
             return encode(scored, request)
+
+    async def drift(self, request: web.Request) -> web.Response:
+        async with self._turn():
+            return encode(await self._peer.drifting.report(self._peer.observer.alerts()), request)
 
     async def fit(self, request: web.Request) -> web.Response:
         asked = await _read(request, FitRequest, MAX_BODY)
@@ -216,6 +225,12 @@ class Api:
         if gram is None:
             return problem(404, "this peer has not tried all votes on held-out rows of its own")
         return encode(await asyncio.to_thread(gram.to_data), request)
+
+    async def profile(self, request: web.Request) -> web.Response:
+        return encode((await self._peer.drifting.profile()).to_data(), request)
+
+    async def lately(self, request: web.Request) -> web.Response:
+        return encode((await self._peer.drifting.lately()).to_data(), request)
 
     async def vote(self, request: web.Request) -> web.Response:
         async with self._turn():

@@ -12,7 +12,7 @@ import msgspec
 
 from p2pml.errors import BadInput, NoVotes, P2pmlError, PeerUnreachable, RemoteError
 
-from .answers import Ballot, Evaluated, Fitted, Peers, Predicted
+from .answers import Ballot, DriftReport, Evaluated, Fitted, Peers, Predicted
 
 if TYPE_CHECKING:
     from p2pml.ensemble.schema import Schema
@@ -137,6 +137,10 @@ class PeerClient:
         """Have every peer retrain; `wait` until they have."""
         body = {"model": model, "wait": wait}
         return await self._call("POST", "/v1/fit", Fitted, TRAINING if wait else ANSWER, body)
+
+    async def drift(self) -> DriftReport:
+        """Whether the rows that all peers were lately asked about are like those they know."""
+        return await self._call("GET", "/v1/drift", DriftReport, ANSWER)
 
     async def schema(self) -> Schema:
         """The columns that models see, in the order of this peer's file, and the target."""

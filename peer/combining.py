@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from p2pml.ensemble.certainty import Certainty, likely, reach
 from p2pml.ensemble.combine import DENSITY, Answer, Cast, combine
+from p2pml.ensemble.drift import ground_of, novelty
 from p2pml.ensemble.knowledge import AUTO, LOCAL, STACKED, Decision
 from p2pml.ensemble.schema import Schema
 from p2pml.ensemble.sketch import Sketch
@@ -59,12 +60,23 @@ class Asked:
     certainty: Certainty | None = None
     wrong: Floats | None = None
     sets: NDArray[np.bool_] | None = None
+    unlikely: Floats | None = None
+    """How unlikely each row is to all who voted, where their densities came with the votes; `ground` names these."""
+    ground: str | None = None
 
 
 def combined(ballots: Mapping[str, Ballot], plan: Plan, schema: Schema, votes: Votes) -> Asked:
     """One answer of the ballots, by peer id; NoVotes where bounds were asked for and cannot be given."""
     casts: list[Cast] = [(id, ballot.vote, ballot.rows) for id, ballot in ballots.items()]
     densities = {id: ballot.density for id, ballot in ballots.items() if ballot.density is not None}
+    asked = _asked(casts, densities, plan, schema, votes)
+    if plan.space is None or len(densities) < len(casts):
+        return asked
+    unlikely = novelty(list(densities.values()), [ballots[id].rows for id in densities])
+    return replace(asked, unlikely=unlikely, ground=ground_of(plan.space, densities))
+
+
+def _asked(casts: list[Cast], densities: Mapping[str, Floats], plan: Plan, schema: Schema, votes: Votes) -> Asked:
     answer, rule, because = _answer(casts, densities, plan)
     certainty = None
     if plan.usual is not None:

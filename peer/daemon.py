@@ -40,12 +40,14 @@ from p2pml.gossip import (
 from p2pml.gossip.limits import NAME_LIMIT
 
 from . import logs
+from .alerts import DRIFT, Alert, write
 from .answers import Peers
 from .api import Api
 from .asking import Asker
 from .colleagues import FIT, KNOWLEDGE, SUMMARY, Colleagues
 from .crew import Crew
 from .discovery import Discovery
+from .drifting import Drifting
 from .evaluating import Evaluator
 from .finder import primary_address, resolve
 from .fitting import Fitting
@@ -70,10 +72,10 @@ from .wire import PeerWire
 from .workshop import WorkerProcess, Workshop
 
 PROFILES = {
-    name: replace(profile(), critical=frozenset({FIT}))
+    name: replace(profile(), critical=frozenset({FIT, DRIFT}))
     for name, profile in (("local", Settings.local), ("lan", Settings.lan), ("wan", Settings.wan))
 }
-"""How the protocol is set, by `--profile`: a wish that all retrain goes before everything else."""
+"""How the protocol is set, by `--profile`: a wish that all retrain, and an alert, go before everything else."""
 FAREWELL = 0.3
 """Seconds that a leaving peer stays to let its farewell go out: a few packets on any network."""
 LAST_ANSWERS = 5.0
@@ -142,6 +144,7 @@ class Peer:
         self._spawn(self._first_model())
         self._spawn(self.knowing.keep_up(self.asker.all_votes))
         self._spawn(self.replicas.keep_up())
+        self._spawn(self.drifting.keep_up())
         log.info(
             "peer started",
             name=self.name,
@@ -190,6 +193,17 @@ class Peer:
         self.asker = Asker(self.id, self.colleagues, self.voting, wire, self.reach, self.knowing)
         self.evaluator = Evaluator(self.id, self.colleagues, self.asker, self.voting, self.trainer, wire, self.reach)
         self.observer = Observer(node, self.colleagues, self.fitting, self.voting, self.peers, self._tell)
+        self.drifting = Drifting(
+            self.id,
+            self.options.min_count,
+            self.colleagues,
+            self.knowing,
+            self.trainer,
+            self.voting,
+            wire,
+            self.reach,
+            self._alert,
+        )
         self.crew = Crew(self.id, node, self.colleagues, self.fitting, self.voting, wire, self.reach)
 
     async def stopped(self) -> None:
@@ -305,6 +319,11 @@ class Peer:
             return self.trainer.packed_model(trained)
         return self.knowing.piece(digest) or self.shelf.piece(digest)
 
+    def _alert(self, alert: Alert | None) -> None:
+        raw = None if alert is None else write(alert)
+        self._tell(SetEntry(DRIFT, raw))
+        self.observer.heard_alert(self.id, raw)
+
     def _tell(self, event: SetEntry | Unreachable) -> None:
         self.pump.handle(event)
 
@@ -325,6 +344,8 @@ class Peer:
                     self._spawn(self._look_at(owner))
                 elif key == PULSE:
                     self.observer.heard_pulse(owner, value)
+                elif key == DRIFT:
+                    self.observer.heard_alert(owner, value)
             case GenerationRaised(generation):
                 keep_generation(self.store, generation)
                 log.warning("the cluster remembers a later run of this peer; an old state folder was restored")

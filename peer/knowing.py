@@ -24,6 +24,7 @@ import structlog
 from p2pml.ensemble.calibration import Calibration
 from p2pml.ensemble.combine import Cast
 from p2pml.ensemble.density import Density
+from p2pml.ensemble.drift import ground_of, novelty
 from p2pml.ensemble.knowledge import NOT_COMPARED, Decision, Knowledge, agreed_space, decide, errors_known
 from p2pml.ensemble.moments import Moments
 from p2pml.ensemble.portable import digest
@@ -108,6 +109,8 @@ class Knowing:
         self._stack: tuple[object, Gram] | None = None
         self._packed = b""
         """The density of the ground, as it goes to those who hold replicas."""
+        self.novelty: dict[str, Floats] = {}
+        """How unlikely the held-out rows were to all who voted on them, by the digest of these and their space."""
 
     def nudge(self) -> None:
         """Something changed: look at it soon."""
@@ -297,6 +300,9 @@ class Knowing:
         if not answered.complete:
             return None
         truth = await asyncio.to_thread(trained.schema.truth, rows)
+        rows_of = {id: count for id, _, count in answered.votes}
+        strange = novelty(list(answered.densities.values()), [rows_of[id] for id in answered.densities])
+        self.novelty = {ground_of(space, answered.densities): strange}
         least = self._trainer.least
         return await asyncio.to_thread(Trial.of, truth, answered.votes, answered.densities, self._me, least)
 

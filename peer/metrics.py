@@ -86,6 +86,7 @@ class Metrics:
         yield from self._gossip()
         yield from self._model()
         yield from self._questions()
+        yield from self._drift()
 
     def _members(self) -> Iterator[Family]:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
@@ -154,6 +155,22 @@ class Metrics:
             family.add_metric([score.metric], score.value)
             yield family
 
+    def _drift(self) -> Iterator[Family]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        alerts = self._peer.observer.alerts()
+        standing = GaugeMetricFamily(
+            "p2pml_drift_columns",
+            "Columns of the rows a peer is asked about that have moved, as its alert says; nothing without an alert.",
+            labels=["peer", "id"],
+        )
+        for alert in alerts:
+            standing.add_metric([alert["name"], alert["peer"][:12]], len(alert["columns"]) + alert["more"])
+        yield standing
+        yield GaugeMetricFamily("p2pml_drift_alerts", "Peers whose drift alert stands.", value=len(alerts))
+        raised = self._peer.observer.counts["drift"]
+        yield CounterMetricFamily("p2pml_drifts", "Drift alerts that were heard of.", value=raised)
+
     def _questions(self) -> Iterator[Family]:
         from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
@@ -161,6 +178,8 @@ class Metrics:
         for outcome in ("cast", "missing"):
             votes.add_metric([outcome], self.votes[outcome])
         yield votes
+        asked = self._peer.drifting.rows_asked
+        yield CounterMetricFamily("p2pml_rows_asked", "Rows that this peer was asked to predict.", value=asked)
         rows = self._peer.voting.rows_voted
         yield CounterMetricFamily("p2pml_rows_voted", "Rows that this peer's model voted on.", value=rows)
         yield HistogramMetricFamily(

@@ -18,7 +18,9 @@ from p2pml.ensemble.summary import ModelState, Summary
 from p2pml.errors import RemoteError
 from p2pml.gossip import Member, Node, SetEntry, Status
 
-from .answers import Evaluated, PeerRow, Peers, Votes
+from .alerts import Alert
+from .alerts import read as read_alert
+from .answers import DriftAlert, Evaluated, PeerRow, Peers, Votes
 from .colleagues import Colleague, Colleagues
 from .events import LISTENERS, Event, Events, Listener
 from .fitting import Fitting
@@ -79,6 +81,7 @@ class Observer:
         self._trainings: dict[str, Event] = {}
         self._answers: deque[Event] = deque(maxlen=HISTORY)
         self._scores: deque[Event] = deque(maxlen=HISTORY)
+        self._alerts: dict[str, Alert] = {}
         self._pending: list[tuple[Answered, Votes]] = []
         self._rows_voted = 0
         self._looked_at = asyncio.get_running_loop().time()
@@ -99,6 +102,7 @@ class Observer:
             "trainings": list(self._trainings.values()),
             "answers": list(self._answers),
             "scores": list(self._scores),
+            "alerts": self.alerts(),
             "gossip": self._gossip(),
         }
 
@@ -164,6 +168,27 @@ class Observer:
             self._answered(id, pulse.answer)
         if before is not None and pulse.score is not None and pulse.score != before.score:
             self._scored(id, pulse.score)
+
+    def heard_alert(self, id: str, raw: bytes | None) -> None:
+        """A member, or this peer itself, says that the rows it is asked about have moved, or that they no longer do."""
+        try:
+            alert = read_alert(raw) if raw is not None else None
+        except RemoteError as error:
+            log.debug("an alert cannot be read", peer=id, why=str(error))
+            return
+        before = self._alerts.pop(id, None)
+        if alert is not None:
+            self._alerts[id] = alert
+            if before is None or (before.columns, before.novel) != (alert.columns, alert.novel):
+                self.counts["drift"] += 1
+                self.events.tell("drift", **self._shown(id, alert))
+        elif before is not None:
+            self.events.tell("drift-over", peer=id, name=self._name(id))
+
+    def alerts(self) -> list[DriftAlert]:
+        """The alerts that stand, of members that live."""
+        live = {c.id for c in self._colleagues.all() if c.live}
+        return [self._shown(id, alert) for id, alert in sorted(self._alerts.items()) if id in live]
 
     def answered(self, rows: int, votes: Votes, took: float) -> None:
         """This peer answered a question on `rows` rows in `took` seconds."""
@@ -239,6 +264,17 @@ class Observer:
         if member.status in (Status.DEAD, Status.LEFT):
             self._trainings.pop(member.id, None)
         self.events.tell(kind, peer=member.id, name=member.name, row=row, **more)
+
+    def _shown(self, id: str, alert: Alert) -> DriftAlert:
+        return DriftAlert(
+            peer=id,
+            name=self._name(id),
+            since=alert.since,
+            columns=alert.columns,
+            more=alert.more,
+            rows=alert.rows,
+            novel=alert.novel,
+        )
 
     def _name(self, id: str) -> str:
         member = self._node.me if id == self._node.me.id else self._node.member(id)

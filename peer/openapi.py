@@ -8,7 +8,7 @@ import msgspec
 
 import p2pml
 
-from .answers import Evaluated, Fitted, Peers, Predicted
+from .answers import DriftReport, Evaluated, Fitted, Peers, Predicted
 from .bodies import EvaluateRequest, FitRequest, PredictRequest
 
 
@@ -28,7 +28,18 @@ class Health(msgspec.Struct):
     peer: str
 
 
-_SHAPES = (PredictRequest, EvaluateRequest, FitRequest, Predicted, Evaluated, Fitted, Peers, Problem, Health)
+_SHAPES = (
+    PredictRequest,
+    EvaluateRequest,
+    FitRequest,
+    Predicted,
+    Evaluated,
+    Fitted,
+    Peers,
+    DriftReport,
+    Problem,
+    Health,
+)
 
 
 def _body(name: str) -> dict[str, Any]:
@@ -73,8 +84,8 @@ _EVENTS = {
     "summary": "What happens in the cluster, as server-sent events",
     "description": "Each event is a JSON object with `at` (seconds since 1970) and `kind`. The first one is the whole "
     "`state`, or what was missed since `Last-Event-ID`. Then come `joined`, `suspected`, `refuted`, `died`, `healed`, "
-    "`returned`, `left`, `changed`, `training`, `trained`, `training-failed`, `model`, `answer`, `score`, `pulse`, "
-    "`gossip`, and `lost` where the listener was too slow; those about a peer carry its new `row`.",
+    "`returned`, `left`, `changed`, `training`, `trained`, `training-failed`, `model`, `answer`, `score`, `drift`, "
+    "`drift-over`, `pulse`, `gossip`, and `lost` where the listener was too slow; those about a peer carry its `row`.",
     "parameters": [{"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"}}],
     "responses": {
         "200": {"description": "The stream", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
@@ -103,6 +114,13 @@ def _document() -> dict[str, Any]:
             },
             "/metrics": {"get": _METRICS},
             "/v1/peers": {"get": _operation("The members of the cluster, as this peer sees them", "Peers")},
+            "/v1/drift": {
+                "get": _operation(
+                    "Whether the rows that all peers were lately asked about are like those they know",
+                    "DriftReport",
+                    problems={"503": "No peer has trained yet"},
+                )
+            },
             "/v1/events": {"get": _EVENTS},
             "/v1/predict": {
                 "post": _operation("Predict rows with every live peer's vote", "Predicted", "PredictRequest", _REFUSALS)

@@ -147,6 +147,11 @@ def test_a_training_says_how_long_it_takes_only_where_that_is_known() -> None:
             "could not train: the disk is full",
         ),
         ({"kind": "model", "row": row("bob", reason="column 'a' is a date")}, "bob: column 'a' is a date"),
+        (
+            {"kind": "drift", "columns": ["rooms", "area"], "more": 2, "rows": 500, "since": 1.0, "novel": True},
+            "bob: the rows that it is asked about have moved, in rooms, area and 2 more, and are new to all peers",
+        ),
+        ({"kind": "drift-over"}, "bob is asked about rows like the known ones again"),
         ({"kind": "lost", "count": 7}, "7 events were lost on the way"),
         (
             answer(1, 2)
@@ -181,6 +186,21 @@ def test_votes_and_scores_are_sparklines() -> None:
     assert "votes   █▅█ 4 of 4 in 12 ms" in text
     assert "score   ▁▅█ r2 0.9000 in epoch 3" in text
     assert sparkline([2.0, 2.0], 2.0, 2.0) == "▄▄"
+
+
+def test_an_alert_stands_on_the_screen_until_it_is_over() -> None:
+    """With a line for each of the first ones; a peer that is gone takes its own along."""
+    alerts = [
+        {"peer": f"{name:0<32}", "name": name, "columns": ["rooms"], "more": 0, "rows": 500, "since": 1.0}
+        for name in ("ann", "bob", "cyd", "dan", "eve")
+    ]
+    began = state(*(row(str(alert["name"])) for alert in alerts), alerts=alerts)
+    text = drawn(seen(began))
+    assert "drift   ann: the rows that it is asked about have moved, in rooms" in text
+    assert "drift   … and 2 more" in text
+    over = [{"kind": "drift-over", "at": 1.0, "peer": f"{name:0<32}", "name": name} for name in ("ann", "bob", "cyd")]
+    gone = {"kind": "died", "at": 1.0, "peer": f"{'dan':0<32}", "name": "dan", "row": row("dan", "dead")}
+    assert re.findall(r"drift   (\w+)", drawn(seen(began, *over, gone))) == ["eve"]
 
 
 def test_gossip_is_shown_as_a_rate() -> None:

@@ -52,6 +52,11 @@ def pieces(mixture: Mixture, pick: Callable[[Profile], Spread | None]) -> list[P
     return [Piece(piece.spread, piece.share / whole, piece.worth) for piece in found]
 
 
+def strangeness(mixture: Mixture, ground: str) -> list[Piece]:
+    """What the parts say of how novel their rows are under `ground`."""
+    return pieces(mixture, lambda profile: profile.novelty.get(ground))
+
+
 def independent(parts: Sequence[Part] | Sequence[Piece]) -> float:
     """How many independent rows vary as little as a mixture of so many each."""
     variance = sum(part.share**2 / part.worth for part in parts if part.share > 0)
@@ -115,7 +120,9 @@ def chi_square(asked: Mixture, known: Mixture, cells: list[tuple[Floats, Floats]
     if len(one) < 2:
         return distance, 1.0, changes
     both = (one * rows[0] + two * rows[1]) / sum(rows)
-    pearson = sum(count * (np.square(shares - both) / both).sum() for count, shares in zip(rows, (one, two), strict=True))
+    pearson = sum(
+        count * (np.square(shares - both) / both).sum() for count, shares in zip(rows, (one, two), strict=True)
+    )
     ratio = sum(2 * count * xlogy(shares, shares / both).sum() for count, shares in zip(rows, (one, two), strict=True))
     return distance, float(chdtrc(len(one) - 1, max(0.0, min(pearson, ratio)))), changes
 
@@ -158,13 +165,9 @@ def _grid(mixed: Sequence[Piece]) -> Floats:
 
 
 def _pooled(one: Floats, two: Floats, rows: tuple[float, float]) -> tuple[Floats, Floats]:
-    """Cells of which each expects EXPECTED rows on both sides: the rarest count together."""
+    """The cells that expect EXPECTED rows on both sides, and one of all the others, if any has a row."""
     both = (one * rows[0] + two * rows[1]) / sum(rows)
-    order = np.argsort(both, kind="stable")
-    one, two, expected = one[order], two[order], both[order] * min(rows)
-    rare = int((expected < EXPECTED).sum())
-    while 0 < rare < len(order) and expected[:rare].sum() < EXPECTED:
-        rare += 1
-    if rare == 0:
-        return one, two
-    return np.append(one[rare:], one[:rare].sum()), np.append(two[rare:], two[:rare].sum())
+    rare = both * min(rows) < EXPECTED
+    if both[rare].sum() <= 0:
+        return one[~rare], two[~rare]
+    return np.append(one[~rare], one[rare].sum()), np.append(two[~rare], two[rare].sum())

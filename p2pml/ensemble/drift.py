@@ -12,8 +12,9 @@ spends a part of one fixed chance of a false alarm, and all parts together, for 
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,8 +28,9 @@ from .distances import (
     missing_bounds,
     pieces,
     smirnov,
+    strangeness,
 )
-from .mixing import Mixer
+from .mixing import CATEGORY, NUMBER, Column, Mixer
 from .profile import Profile
 from .values import Floats
 
@@ -45,6 +47,7 @@ SEARCHES, EMPHASIS = 5, 8.0
 NEGLIGIBLE = 0.01
 """A share of the mixture below which a peer need not have said how novel its own rows are."""
 NOVELTY = "novelty"
+"""The kind of what is no column of the table."""
 _SPENT = 2.109742801236891
 """The sum of 1 / (n ln² n) over n from 2."""
 
@@ -61,7 +64,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One column, or the novelty of rows (kind "novelty"): how far apart the distributions are, from 0 to 1, and the
+    """One column, or how novel rows are (kind NOVELTY): how far apart the distributions are, from 0 to 1, and the
     probability of such a distance without drift, corrected for the number of columns."""
 
     name: str
@@ -73,20 +76,24 @@ class Compared:
     level: str | None = None
     """Of a category the level that changed most."""
 
+    @property
+    def column(self) -> Column:
+        return self.kind, self.name
+
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """`rows` were compared, which count as `effective` different ones; `shares` of the peers are the mixture that comes
-    nearest, in their order."""
+    """`rows` were compared, worth `different` ones that each come once; `shares` of the peers, in their order, are the
+    mixture that comes nearest."""
 
     rows: int
-    effective: float
+    different: float
     columns: tuple[Compared, ...] = ()
     shares: tuple[float, ...] = ()
 
-    def moved(self, level: float = LOOK) -> tuple[str, ...]:
+    def moved(self, level: float = LOOK) -> tuple[Column, ...]:
         """What has moved, at a level of significance."""
-        return tuple(each.name for each in self.columns if each.p <= level)
+        return tuple(each.column for each in self.columns if each.p <= level)
 
 
 @dataclass(slots=True)
@@ -94,14 +101,14 @@ class Alarm:
     """Looks again and again at the rows that one of `peers` peers is asked about, and says which columns have moved."""
 
     looks: int = 0
-    moved: tuple[str, ...] = ()
+    moved: tuple[Column, ...] = ()
 
-    def look(self, drift: Drift, peers: int) -> tuple[str, ...]:
+    def look(self, drift: Drift, peers: int) -> tuple[Column, ...]:
         """The columns for which the alarm stands after this look; each is raised once, and stands while it differs."""
         self.looks += 1
         raised = set(drift.moved(spent(self.looks) / max(peers, 1)))
         still = set(drift.moved(STILL)) & set(self.moved)
-        self.moved = tuple(each.name for each in drift.columns if each.name in raised | still)
+        self.moved = tuple(each.column for each in drift.columns if each.column in raised | still)
         return self.moved
 
 
@@ -109,6 +116,11 @@ def spent(look: int) -> float:
     """The share of FALSE_ALARM that a look, counted from 1, may spend: it falls so slowly that a clear change is found
     at the millionth look too, and the sum over all looks is FALSE_ALARM."""
     return FALSE_ALARM / _SPENT / ((look + 1) * math.log(look + 1) ** 2)
+
+
+def ground_of(space: str, peers: Iterable[str]) -> str:
+    """The digest that names a space and the peers whose densities in it make a row novel or not."""
+    return hashlib.sha256("\n".join([space, *sorted(peers)]).encode()).hexdigest()[:32]
 
 
 def novelty(logs: Sequence[Floats], rows: Sequence[int]) -> Floats:
@@ -119,8 +131,8 @@ def novelty(logs: Sequence[Floats], rows: Sequence[int]) -> Floats:
 
 
 def compare(asked: Sequence[Profile], known: Sequence[Profile], weights: Sequence[float]) -> Drift:
-    """Asked rows, of which profiles of several askers add up, against the peers' training rows: a profile of each, which
-    may be of a sample, and how many rows it stands for."""
+    """Asked rows, of which profiles of several askers add up, against the peers' training rows: a profile of each,
+    which may be of a sample, and how many rows it stands for."""
     rows = sum(each.rows for each in asked)
     pairs = [(each, weight) for each, weight in zip(known, weights, strict=True) if each.rows]
     if not rows or not pairs:
@@ -129,7 +141,7 @@ def compare(asked: Sequence[Profile], known: Sequence[Profile], weights: Sequenc
     heard = [Part(each, each.rows / rows, _different(each, natural)) for each in asked if each.rows]
     worth = sum(part.worth for part in heard)
     mixer = Mixer(heard, [[Part(each, 1.0, each.rows)] for each, _ in pairs], [weight for _, weight in pairs])
-    emphasis: dict[str, float] = {}
+    emphasis: dict[Column, float] = {}
     best: Drift | None = None
     for _ in range(SEARCHES):
         shares = mixer.nearest(emphasis).tolist()
@@ -143,7 +155,7 @@ def compare(asked: Sequence[Profile], known: Sequence[Profile], weights: Sequenc
         # Perhaps one column tells the peers apart and the others do not.
         for each in drift.columns:
             if each.p <= STILL:
-                emphasis[each.name] = emphasis.get(each.name, 1.0) * EMPHASIS
+                emphasis[each.column] = emphasis.get(each.column, 1.0) * EMPHASIS
     assert best is not None
     return best
 
@@ -185,25 +197,30 @@ def _number(name: str, asked: Mixture, known: Mixture) -> Compared:
     if any(high.any() for _, high in gaps):
         # Two questions of one column, of which the likelier answer is taken (Bonferroni).
         distance, p = max(distance, absent), min(1.0, 2 * min(p, p_absent))
-    sides = (Seen(median(mixed), None, float(gap[0][0])) for mixed, gap in zip((one, two), gaps, strict=True))
-    return Compared(name, "number", distance, p, *sides)
+    seen = [Seen(median(mixed), None, float(low[0])) for mixed, (low, _) in zip((one, two), gaps, strict=True)]
+    return Compared(name, NUMBER, distance, p, seen[0], seen[1])
 
 
 def _category(name: str, asked: Mixture, known: Mixture) -> Compared:
-    named = {level for part in (*asked, *known) if name in part.profile.categories for level in part.profile.categories[name].levels}
+    named = {
+        level
+        for part in (*asked, *known)
+        if name in part.profile.categories
+        for level in part.profile.categories[name].levels
+    }
     levels = sorted(named)
     bounds = [level_bounds(mixture, name, levels) for mixture in (asked, known)]
     distance, p, changes = chi_square(asked, known, bounds)
     at = int(np.abs(changes[:-1]).argmax()) if levels else None
-    sides = (Seen(None, None if at is None else float(low[at]), float(low[-1])) for low, _ in bounds)
-    return Compared(name, "category", distance, p, *sides, level=None if at is None else levels[at])
+    seen = [Seen(None, None if at is None else float(low[at]), float(low[-1])) for low, _ in bounds]
+    return Compared(name, CATEGORY, distance, p, seen[0], seen[1], None if at is None else levels[at])
 
 
 def _novelty(asked: Mixture, known: Mixture) -> list[Compared]:
     """Of the rows that were answered by the same peers in the same space as the peers' held-out ones were."""
     grounds = [set(part.profile.novelty) for part in known if part.share > NEGLIGIBLE]
     for ground in sorted(set.intersection(*grounds)) if grounds else ():
-        one, two = (pieces(mixture, lambda profile, at=ground: profile.novelty.get(at)) for mixture in (asked, known))
+        one, two = (strangeness(mixture, ground) for mixture in (asked, known))
         if one:
             distance, p = smirnov(one, two, higher=True)
             return [Compared(NOVELTY, NOVELTY, distance, p, Seen(median(one)), Seen(median(two)))]

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .distances import Mixture, below, level_bounds, pieces
+from .distances import Mixture, below, level_bounds, missing_bounds, pieces
 from .profile import Profile
 from .values import Floats
 
+NUMBER, CATEGORY = "number", "category"
+Column = tuple[str, str]
+"""(kind, name): peers may have read one column as two kinds."""
 STEPS, ENOUGH = 300, 1e-6
 """Steps of a search at most, and the change of a share at which it ends."""
 COARSE = 16
@@ -27,7 +30,7 @@ class Mixer:
         sides = (asked, *known)
         self._cells = {name: _smoothed(cells) for name, cells in _columns(sides)}
 
-    def nearest(self, emphasis: Mapping[str, float]) -> Floats:
+    def nearest(self, emphasis: Mapping[Column, float]) -> Floats:
         """The shares of the peers in the likeliest mixture; a column counts as often as `emphasis` says, or once.
 
         Expectation and maximisation. Peers that are alike keep the shares that they begin with, and a peer that has
@@ -50,18 +53,17 @@ class Mixer:
         return shares
 
 
-def _columns(sides: Sequence[Mixture]) -> list[tuple[str, list[Floats]]]:
+def _columns(sides: Sequence[Mixture]) -> list[tuple[Column, list[Floats]]]:
     """Of each column that all tell of, the shares of rows in its cells, side by side."""
     profiles = [part.profile for mixture in sides for part in mixture]
-    found = []
+    found: list[tuple[Column, list[Floats]]] = []
     for name in _common([set(profile.numbers) for profile in profiles]):
-        if all(profile.numbers[name].known for profile in profiles):
-            grid = _grid_of(name, profiles)
-            found.append((name, [_binned(mixture, name, grid) for mixture in sides]))
+        grid = _grid_of(name, profiles)
+        found.append(((NUMBER, name), [_binned(mixture, name, grid) for mixture in sides]))
     for name in _common([set(profile.categories) for profile in profiles]):
         levels = sorted({level for profile in profiles for level in profile.categories[name].levels})
         lows = [level_bounds(mixture, name, levels)[0] for mixture in sides]
-        found.append((name, [np.append(low, max(0.0, 1 - low.sum())) for low in lows]))
+        found.append(((CATEGORY, name), [np.append(low, max(0.0, 1 - low.sum())) for low in lows]))
     return found
 
 
@@ -81,5 +83,9 @@ def _grid_of(name: str, profiles: Sequence[Profile]) -> Floats:
 
 
 def _binned(mixture: Mixture, name: str, grid: Floats) -> Floats:
-    low, high = below(pieces(mixture, lambda profile: profile.numbers.get(name)), grid)
-    return np.maximum(np.diff(np.concatenate([[0.0], (low + high) / 2, [1.0]])), 0.0)
+    """The shares of rows without a value, and with one in each cell."""
+    missing = missing_bounds(mixture, name)[0]
+    has = pieces(mixture, lambda profile: profile.numbers.get(name))
+    low, high = below(has, grid)
+    ends = np.concatenate([[0.0], (low + high) / 2, [1.0 if has else 0.0]])
+    return np.append(missing, np.maximum(np.diff(ends), 0.0) * (1 - missing))

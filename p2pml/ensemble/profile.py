@@ -115,10 +115,8 @@ class Profile:
     novelty: dict[str, Spread] = field(default_factory=dict)
 
     @classmethod
-    def of(
-        cls, schema: Schema, columns: Columns, least: int, novelty: Mapping[str, Floats] | None = None
-    ) -> Profile:
-        """Of rows by a schema; of fewer than `least` rows it tells nothing. Dates are left out: new rows have new ones."""
+    def of(cls, schema: Schema, columns: Columns, least: int, novelty: Mapping[str, Floats] | None = None) -> Profile:
+        """Of rows by a schema; of fewer than `least` rows nothing. Dates are left out: new rows have new ones."""
         rows = row_count(columns)
         if rows < max(1, least):
             return cls(0)
