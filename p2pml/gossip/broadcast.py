@@ -18,62 +18,108 @@ def transmit_limit(retransmit: int, live: int) -> int:
     return retransmit * math.ceil(math.log10(live + 1))
 
 
+class News(Generic[T]):
+    """Something to tell: `since` is how far the queue's count stood when it was first sent, or would have been."""
+
+    __slots__ = ("echoes", "item", "since", "size")
+
+    def __init__(self, item: T, size: int, since: int) -> None:
+        """Be new."""
+        self.item, self.size, self.since, self.echoes = item, size, since, 0
+
+
 class Broadcasts(Generic[T]):
     """The queue. Its length is bounded by its subjects: two for each member that can be remembered.
 
-    A subject is what the news is about, such as a member's id: newer news about it replaces older.
+    A subject is what the news is about, such as a member's id: newer news about it replaces older. The queue counts
+    the packets that took all of it, so that these do not have to count at each piece of news.
     """
 
     def __init__(self) -> None:
         """Have no news."""
-        self._by_sent: list[dict[str, tuple[T, int]]] = []
-        self._sent: dict[str, int] = {}
+        self.subjects: dict[str, News[T]] = {}
+        """All that waits, by what it is about."""
+        self._by_since: dict[int, dict[str, News[T]]] = {}
+        self._taken = 0
+        self._size = 0
 
     def __len__(self) -> int:
         """Count the news that wait."""
-        return len(self._sent)
+        return len(self.subjects)
 
     def put(self, subject: str, item: T, size: int) -> None:
         """Queue news of so many bytes in place of older news about the same."""
         self.drop(subject)
-        self._file(subject, (item, size), 0)
+        news = self.subjects[subject] = News(item, size, self._taken)
+        self._size += size
+        self._file(subject, news)
 
     def drop(self, subject: str) -> None:
         """Forget the news about a subject."""
-        sent = self._sent.pop(subject, None)
-        if sent is not None:
-            del self._by_sent[sent][subject]
+        news = self.subjects.pop(subject, None)
+        if news is not None:
+            self._size -= news.size
+            self._unfile(subject, news)
 
     def clear(self) -> None:
         """Have no news any more."""
-        self._by_sent.clear()
-        self._sent.clear()
+        self.subjects.clear()
+        self._by_since.clear()
+        self._size = 0
+
+    def echo(self, subject: str, least: int, limit: int) -> None:
+        """Note that somebody told the same: what was sent `least` times and sent or heard `limit` times goes."""
+        news = self.subjects.get(subject)
+        if news is not None:
+            news.echoes += 1
+            sent = self._taken - news.since
+            if sent >= least and sent + news.echoes >= limit:
+                self.drop(subject)
 
     def take(self, room: int, limit: int) -> list[T]:
         """Choose news that fits into `room` bytes, and count it as sent; what was sent `limit` times goes."""
-        taken: list[tuple[str, tuple[T, int], int]] = []
+        if self._size > room:
+            return self._take_some(room, limit)
+        taken = []
+        for since in sorted(self._by_since, reverse=True):
+            taken += [news.item for news in reversed(self._by_since[since].values())]
+        self._taken += 1
+        self._expire(limit)
+        return taken
+
+    def _take_some(self, room: int, limit: int) -> list[T]:
+        taken: list[tuple[str, News[T]]] = []
         misfits = 0
-        for sent, waiting in enumerate(self._by_sent):
-            for subject, news in reversed(waiting.items()):
-                if news[1] <= room:
-                    room -= news[1]
-                    taken.append((subject, news, sent))
+        for since in sorted(self._by_since, reverse=True):
+            for subject, news in reversed(self._by_since[since].items()):
+                if news.size <= room:
+                    room -= news.size
+                    taken.append((subject, news))
                 else:
                     misfits += 1
                     if misfits == MISFITS_LIMIT:
                         break
             if misfits == MISFITS_LIMIT:
                 break
-        for subject, news, sent in taken:
-            del self._by_sent[sent][subject]
-            if sent + 1 < limit:
-                self._file(subject, news, sent + 1)
-            else:
-                del self._sent[subject]
-        return [item for _, (item, _), _ in taken]
+        for subject, news in taken:
+            self._unfile(subject, news)
+            news.since -= 1
+            self._file(subject, news)
+        self._expire(limit)
+        return [news.item for _, news in taken]
 
-    def _file(self, subject: str, news: tuple[T, int], sent: int) -> None:
-        while len(self._by_sent) <= sent:
-            self._by_sent.append({})
-        self._by_sent[sent][subject] = news
-        self._sent[subject] = sent
+    def _file(self, subject: str, news: News[T]) -> None:
+        self._by_since.setdefault(news.since, {})[subject] = news
+
+    def _unfile(self, subject: str, news: News[T]) -> None:
+        waiting = self._by_since[news.since]
+        del waiting[subject]
+        if not waiting:
+            del self._by_since[news.since]
+
+    def _expire(self, limit: int) -> None:
+        """Drop what was sent often enough."""
+        for since in [since for since in self._by_since if self._taken - since >= limit]:
+            for subject, news in self._by_since.pop(since).items():
+                del self.subjects[subject]
+                self._size -= news.size

@@ -65,6 +65,11 @@ class Catalogue:
             return (0, 0)
         return (shelf.collected, shelf.until)
 
+    def reaches(self, owner: str, epoch: Epoch, version: int) -> bool:
+        """Whether this run of the owner is known up to a version."""
+        shelf = self._get(owner)
+        return shelf is not None and shelf.until >= version and (shelf.generation, shelf.nonce) == epoch
+
     def mark(self, owner: str, epoch: Epoch) -> int:
         """Hash how far this run of the owner is known; 0 where nothing is."""
         version = self.known(owner, epoch)[1]

@@ -83,6 +83,12 @@ class Context:
             part = self.wire.part(Head(record.id, record.generation, version))
             self.broadcasts.put(HEAD + record.id, part, len(part[1]))
 
+    def echo(self, subject: str) -> None:
+        """Note that a member told news that is known here: so much less has to be told by this one."""
+        if subject in self.broadcasts.subjects:
+            retransmit = self.settings.retransmit
+            self.broadcasts.echo(subject, retransmit, transmit_limit(retransmit, self.members.live))
+
     def forget_news(self, peer: str) -> None:
         """Drop the news about a member."""
         self.broadcasts.drop(peer)
@@ -115,12 +121,11 @@ class Context:
 
     def send_parts(self, to: Address, parts: list[Part], *, news: bool = True) -> None:
         """Send written messages that fit into one datagram, with as much news as fits beside them."""
-        if news and len(self.broadcasts):
+        if news and self.broadcasts.subjects:
             room = ROOM
             for _, data in parts:
                 room -= len(data)
-            limit = transmit_limit(self.settings.retransmit, self.members.live)
-            parts = parts + self.broadcasts.take(room, limit)
+            parts = parts + self.broadcasts.take(room, transmit_limit(self.settings.retransmit, self.members.live))
         if parts:
             data = self.wire.seal(self.me, parts)
             self.counters["datagrams_sent"] += 1

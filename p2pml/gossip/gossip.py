@@ -17,7 +17,7 @@ class Gossip:
     def wake(self) -> None:
         """Arrange a round if there is news and somebody to tell."""
         context = self._context
-        if self._armed or not len(context.broadcasts) or context.members.live < 2:
+        if self._armed or not context.broadcasts.subjects or context.members.live < 2:
             return
         self._armed = True
         context.timer(self._last + context.settings.gossip_interval - context.now, self._round)

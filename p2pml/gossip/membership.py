@@ -45,11 +45,15 @@ class Membership:
     def hear(self, claim: Record, source: Address | None, sender: str, *, spread: bool = True) -> None:
         """Take a claim that came from `sender`, who can be answered at `source` (`None`: it cannot)."""
         if claim.id == self._context.me.id:
-            self._hear_of_me(claim, source, sender)
+            if claim is not self._context.own:
+                self._hear_of_me(claim, source, sender)
             return
         if claim.id == sender and source is not None and is_unspecified(claim.address):
             claim = replace(claim, address=source)
         known = self._context.members.get(claim.id)
+        if claim is known:
+            self._context.echo(claim.id)  # in a simulation, where claims are passed on and not written and read
+            return
         merged = claim if known is None else merge(known, claim)
         if known is not None and self._is_doubtful(known, merged):
             self._question(known, claim)
@@ -59,6 +63,8 @@ class Membership:
             self._adopt(known, merged, spread=spread and is_news)
         elif source is not None and not known.live and claim.status is Status.SUSPECT:
             self.notice(known, source)
+        elif claim.rank == known.rank:
+            self._context.echo(claim.id)
 
     def _is_doubtful(self, known: Record, merged: Record) -> bool:
         """Whether what others say of a member should be looked into before it is believed."""

@@ -53,6 +53,7 @@ from .messages import (
     Delta,
     Digest,
     Head,
+    Message,
     More,
     Nack,
     Packet,
@@ -104,6 +105,18 @@ class Node:
             Unreachable: self._unreachable,
             Leave: self._leave,
         }
+        self._hearers: dict[type[Message], Callable[[Any, Packet, Address], object]] = {
+            Claim: self._hear_claim,
+            Delta: lambda delta, packet, source: self._sync.on_delta(delta, source),
+            Ping: self._prober.on_ping,
+            Ack: self._hear_ack,
+            PingRequest: lambda asked, packet, source: self._prober.on_ping_request(asked, source),
+            Nack: lambda nack, packet, source: self._prober.on_nack(nack, packet),
+            Head: lambda head, packet, source: self._sync.on_head(head, source),
+            Digest: lambda digest, packet, source: self._sync.on_digest(digest, source),
+            Wants: lambda wants, packet, source: self._sync.on_wants(wants, source),
+            More: lambda more, packet, source: self._sync.open_stream(source),
+        }
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one event at `now` (s, monotonic) and return what is to be done, in order.
@@ -112,15 +125,17 @@ class Node:
         nothing else.
         """
         context = self._context
-        context.now = max(context.now, now)  # a clock that steps back stands still
-        context.effects = []
+        if now > context.now:  # a clock that steps back stands still
+            context.now = now
+        effects: list[Effect] = []
+        context.effects = effects
         if context.silent or not (self._started or isinstance(event, Start | SetEntry | Moved)):
             self._ignore(event)
         else:
             self._handlers[type(event)](event)
-            if self._started:
+            if self._started and context.broadcasts.subjects:
                 self._gossip.wake()
-        return context.effects
+        return effects
 
     # What can be asked.
 
@@ -290,16 +305,18 @@ class Node:
 
     def _datagram_received(self, event: DatagramReceived) -> None:
         """Hear a datagram: who speaks first, then what it says, then what that leaves open."""
-        packet = self._open(event.source, event.data, limits.PACKET_LIMIT, "datagrams_received")
-        if packet is None or not self._hear_sender(packet, event.source):
+        context, source = self._context, event.source
+        packet = self._open(source, event.data, limits.PACKET_LIMIT, "datagrams_received")
+        if packet is None or not self._hear_sender(packet, source):
             return
+        hearers = self._hearers
         for message in packet.messages:
-            if self._context.silent:
+            hearers[type(message)](message, packet, source)
+            if context.silent:
                 return
-            self._hear(message, packet, event.source, spread=True)
-        known = self._context.members.get(packet.source)
+        known = context.members.get(packet.source)
         if known is None or known.epoch < (packet.generation, packet.nonce):
-            self._sync.ask(packet.source, event.source)
+            self._sync.ask(packet.source, source)
 
     def _stream_received(self, event: StreamReceived) -> None:
         """Hear a request that came by stream, and answer it. Where it came from is no address of the peer."""
@@ -357,6 +374,7 @@ class Node:
     def _hear_sender(self, packet: Packet, source: Address) -> bool:
         """Learn from a packet's mere arrival; say whether its content counts."""
         context = self._context
+        known = context.members.get(packet.source)
         epoch = (packet.generation, packet.nonce)
         if packet.source == context.me.id:
             if epoch == context.own.epoch:
@@ -364,22 +382,30 @@ class Node:
             else:
                 self._hear_other_me(packet, source)
             return False
-        known = context.members.get(packet.source)
-        if known is None or epoch > known.epoch:
+        if known is None:
             return True
-        if epoch < known.epoch:
-            self._membership.notice(known, source)
-            return False
+        if epoch != known.epoch:
+            if epoch < known.epoch:
+                self._membership.notice(known, source)
+            return epoch > known.epoch
         self._membership.observe(known, source)
         suspicions = self._membership.suspicions
-        if known.status in (Status.SUSPECT, Status.DEAD) and suspicions.lost_one_speaks(known):
+        if known.status is not Status.ALIVE:
+            self._hear_doubted(known, source)
+        elif suspicions.unheard:
+            suspicions.heard_from(packet.source)
+        return True
+
+    def _hear_doubted(self, known: Record, source: Address) -> None:
+        """Learn from a packet of a member that is not held alive."""
+        suspicions = self._membership.suspicions
+        if known.status is not Status.LEFT and suspicions.lost_one_speaks(known):
             self._prober.void()  # those in flight were sent into the split
             suspicions.freeze()
         if known.live:
-            suspicions.heard_from(packet.source)
+            suspicions.heard_from(known.id)
         else:
             self._membership.notice(known, source)
-        return True
 
     def _hear_other_me(self, packet: Packet, source: Address) -> None:
         """Settle who has the right to this identity with another process that speaks under it."""
@@ -387,44 +413,30 @@ class Node:
         other = Record(me.id, me.name, source, Status.ALIVE, packet.generation, packet.nonce, 0)
         self._membership.hear(other, source, packet.source)
 
+    # Messages. Each comes with its packet, and from where it can be answered.
+
+    def _hear_claim(self, claim: Claim, packet: Packet, source: Address) -> None:
+        self._membership.hear(claim.record, source, packet.source)
+
+    def _hear_ack(self, ack: Ack, packet: Packet, source: Address) -> None:
+        target = self._prober.on_ack(ack, packet)
+        if target is not None:
+            self._membership.suspicions.answered(target)
+            self._sync.on_state(target, ack.state)
+
     def _take_data(self, packet: Packet, address: Address | None) -> bool:
         """Take the claims and writes that a stream brought; say whether any was news."""
         state = self._context.state
         data = [message for message in packet.messages if isinstance(message, Claim | Delta)]
+        spread = len(data) <= limits.BULK_LIMIT
         for message in data:
-            if not self._context.silent:
-                self._hear(message, packet, address, spread=len(data) <= limits.BULK_LIMIT)
+            if self._context.silent:
+                break
+            if isinstance(message, Claim):
+                self._membership.hear(message.record, address, packet.source, spread=spread)
+            else:
+                self._sync.on_delta(message, address, spread=spread)
         return self._context.state != state
-
-    def _hear(self, message: object, packet: Packet, source: Address | None, *, spread: bool) -> None:
-        """Pass one message to the part that it concerns. Without a source, only data counts."""
-        match message:
-            case Claim():
-                self._membership.hear(message.record, source, packet.source, spread=spread)
-            case Delta():
-                self._sync.on_delta(message, spread=spread)
-        if source is None:
-            return
-        match message:
-            case Ping():
-                self._prober.on_ping(message, packet, source)
-            case Ack():
-                target = self._prober.on_ack(message, packet)
-                if target is not None:
-                    self._membership.suspicions.answered(target)
-                    self._sync.on_state(target, message.state)
-            case PingRequest():
-                self._prober.on_ping_request(message, source)
-            case Nack():
-                self._prober.on_nack(message, packet)
-            case Head():
-                self._sync.on_head(message, source)
-            case Digest():
-                self._sync.on_digest(message, source)
-            case Wants():
-                self._sync.on_wants(message, source)
-            case More():
-                self._sync.open_stream(source)
 
 
 def acquaint(nodes: Sequence[Node]) -> None:

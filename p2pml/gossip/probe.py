@@ -86,7 +86,7 @@ class Prober:
         sequence = self._next_sequence()
         scale = context.health.multiplier
         until = context.now + scale * context.settings.probe_interval
-        token = context.timer(scale * context.settings.probe_timeout, lambda: self._unanswered(sequence))
+        token = context.timer(scale * context.settings.probe_timeout, self._unanswered, sequence)
         self._probes[sequence] = Probe(peer, sequence, until, token, last)
         self._targets[peer] = sequence
         context.send_to(record, Ping(sequence, peer))
@@ -133,7 +133,7 @@ class Prober:
             context.counters["relays_refused"] += 1
             return
         sequence = self._next_sequence()
-        token = context.timer(NACK_SHARE * context.settings.probe_timeout, lambda: self._nack(sequence))
+        token = context.timer(NACK_SHARE * context.settings.probe_timeout, self._nack, sequence)
         self._relays[sequence] = Relay(source, asked.sequence, token)
         record = context.members.get(asked.target)
         if record is None or not record.live:
@@ -158,7 +158,7 @@ class Prober:
         for helper in context.members.sample(helpers, context.me.id, probe.target):
             probe.helpers[helper.id] = False
             context.send_to(helper, PingRequest(sequence, probe.target, address))
-        probe.token = context.timer(probe.until - context.now, lambda: self._failed(sequence))
+        probe.token = context.timer(probe.until - context.now, self._failed, sequence)
 
     def _failed(self, sequence: int) -> None:
         """Accuse at the end of the interval."""
@@ -173,7 +173,7 @@ class Prober:
         context, relay = self._context, self._relays[sequence]
         if context.settings.lifeguard:
             context.send(relay.asker, Nack(relay.sequence))
-        relay.token = context.timer(context.settings.probe_interval, lambda: self._relays.pop(sequence))
+        relay.token = context.timer(context.settings.probe_interval, self._relays.pop, sequence)
 
     def _end(self, probe: Probe) -> None:
         del self._probes[probe.sequence], self._targets[probe.target]

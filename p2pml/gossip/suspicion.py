@@ -91,7 +91,8 @@ class Suspicions:
         self._verdict = verdict
         self._doubt = doubt
         self._open: dict[str, Suspicion] = {}
-        self._unheard: dict[str, Suspicion] = {}
+        self.unheard: dict[str, Suspicion] = {}
+        """Suspicions since which no third member was heard."""
         self._returning: set[str] = set()
         self._healing = -math.inf
 
@@ -104,7 +105,7 @@ class Suspicions:
         suspicion = self._open.get(record.id)
         if suspicion is None:
             suspicion = self._open[record.id] = Suspicion(record.id, self._context.now)
-            self._unheard[record.id] = suspicion
+            self.unheard[record.id] = suspicion
         # Names that nobody knows are no independent witnesses.
         suspicion.accusers = sum(
             self._context.members.is_live(accuser) for accuser in record.accusers if accuser != record.id
@@ -117,13 +118,13 @@ class Suspicions:
         self._returning.discard(subject)
         suspicion = self._open.pop(subject, None)
         if suspicion is not None:
-            self._unheard.pop(subject, None)
+            self.unheard.pop(subject, None)
             self._context.cancel(suspicion.token)
 
     def heard_from(self, sender: str) -> None:
         """Note word from a live member: this node can hear, so silence begins to mean something."""
-        for suspicion in [one for one in self._unheard.values() if one.subject != sender]:
-            del self._unheard[suspicion.subject]
+        for suspicion in [one for one in self.unheard.values() if one.subject != sender]:
+            del self.unheard[suspicion.subject]
             suspicion.heard = self._context.now
             if suspicion.waiting:
                 suspicion.waiting = False
@@ -201,10 +202,10 @@ class Suspicions:
         suspicion.deadline = deadline
         context.cancel(suspicion.token)
         if not context.settings.lifeguard:
-            suspicion.token = context.timer(deadline - context.now, lambda: self._verdict(suspicion.subject))
+            suspicion.token = context.timer(deadline - context.now, self._verdict, suspicion.subject)
             return
         begin = deadline - context.settings.probe_interval
-        suspicion.token = context.timer(begin - context.now, lambda: self._last_probe(suspicion))
+        suspicion.token = context.timer(begin - context.now, self._last_probe, suspicion)
 
     def _last_probe(self, suspicion: Suspicion) -> None:
         self._doubt(suspicion.subject, last=True)
@@ -214,7 +215,7 @@ class Suspicions:
         """Wait for the deadline, and tell the suspect again on the way."""
         context = self._context
         if not left:
-            suspicion.token = context.timer(suspicion.deadline - context.now, lambda: self._expired(suspicion))
+            suspicion.token = context.timer(suspicion.deadline - context.now, self._expired, suspicion)
             return
 
         def tell() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from . import limits
-from .context import ROOM, Context
+from .context import HEAD, ROOM, Context
 from .effects import AnswerStream, EntryChanged, OpenStream
 from .messages import Claim, Delta, Digest, Head, Line, Message, More, Wants
 from .records import Address, Record, Status
@@ -210,6 +210,10 @@ class Sync:
         """Ask for the writes that we lack, unless that was just done."""
         context = self._context
         record = context.members.get(head.owner)
+        same = record is not None and record.generation == head.generation
+        if record is not None and same and context.catalogue.reaches(head.owner, record.epoch, head.version):
+            context.echo(HEAD + head.owner)
+            return
         ours = _nothing(head.owner) if record is None else self._line(record)
         if (head.generation, head.version) <= (ours.generation, ours.version) or head.owner == context.me.id:
             return
@@ -223,23 +227,26 @@ class Sync:
             del self._pulled[next(iter(self._pulled))]
         context.send(source, Wants((ours,)))
 
-    def on_delta(self, delta: Delta, *, spread: bool) -> bool:
-        """Take writes that continue what is known; say whether they brought anything."""
-        context = self._context
-        record = context.members.get(delta.owner)
-        if record is None or record.epoch != (delta.generation, delta.nonce) or delta.owner == context.me.id:
+    def on_delta(self, delta: Delta, source: Address | None, *, spread: bool = True) -> None:
+        """Take writes that continue what is known, or ask for what is between."""
+        context, owner = self._context, delta.owner
+        if context.catalogue.reaches(owner, (delta.generation, delta.nonce), delta.until):
+            context.echo(HEAD + owner)
+            return
+        record = context.members.get(owner)
+        if record is None or record.epoch != (delta.generation, delta.nonce) or owner == context.me.id:
             context.counters["deltas_ignored"] += 1
-            return False
-        context.state ^= context.mark(delta.owner)
+            return
+        context.state ^= context.mark(owner)
         changes = context.catalogue.apply(delta)
-        context.state ^= context.mark(delta.owner)
-        if changes is None:
-            return False
-        for key, value in changes.items():
-            context.notify(EntryChanged(delta.owner, key, value))
-        if spread:
-            context.spread_head(record)
-        return True
+        context.state ^= context.mark(owner)
+        if changes is not None:
+            for key, value in changes.items():
+                context.notify(EntryChanged(owner, key, value))
+            if spread:
+                context.spread_head(record)
+        elif source is not None:
+            self.on_head(Head(owner, delta.generation, delta.until), source)
 
     # Streams.
 
