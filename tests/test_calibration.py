@@ -31,10 +31,33 @@ def world(rows: int, seed: int, knowing: bool) -> tuple[np.ndarray[Any, Any], li
     return truth, votes, {"a": -sign, "b": sign}
 
 
+def tried(truth: np.ndarray[Any, Any], votes: list[Cast], densities: dict[str, Any]) -> Calibration:
+    """The sums of both peers: rows are held out by the one that densities favour, in turn where they know nothing."""
+    total = Calibration()
+    left = densities["a"] > densities["b"] if abs(votes[0][1].values).max() > 2 else np.arange(len(truth)) % 2 == 0
+    for me, rows in (("a", left), ("b", ~left)):
+        cut = [(id, Vote(None, vote.values[rows]), n) for id, vote, n in votes]
+        total = total.merge(Calibration.of(truth[rows], cut, {id: logs[rows] for id, logs in densities.items()}, me))
+    return total
+
+
+def made(losses: list[float], apart: float, told: float = 0.0, errors: list[float] | None = None) -> Calibration:
+    """Sums over 100 rows: the loss at the mean and at temperatures 0.5, 0.7 and 1, and at all others that of 1; any two
+    candidates differ by `apart` in square; at 1 densities tell `told` of whose the rows are, and elsewhere nothing."""
+    count = len(TEMPERATURES)
+    all_losses = tuple(losses + losses[-1:] * (count + 1 - len(losses)))
+    products = np.eye(count + 1) * apart / 2
+    tells = tuple(told if heat == 1.0 else 0.0 for heat in TEMPERATURES)
+    squares = tuple(each * each / 100 + 1e-9 for each in tells)
+    all_errors = all_losses if errors is None else tuple(errors + errors[-1:] * (count + 1 - len(errors)))
+    upper = tuple(products[np.triu_indices(count + 1)].tolist())
+    return Calibration(100, all_losses, all_errors, upper, tells, squares)
+
+
 def test_where_densities_know_they_decide() -> None:
     """The answer is better than the mean by far, and so is the loss at the temperature that is chosen."""
     truth, votes, densities = world(500, 1, knowing=True)
-    heat = Calibration.of(truth, votes, densities).temperature()
+    heat = tried(truth, votes, densities).temperature()
     assert heat is not None
     new, votes, densities = world(500, 2, knowing=True)
     by_density = np.square(combine(votes, "density", densities, heat).predictions - new).mean()
@@ -44,7 +67,7 @@ def test_where_densities_know_they_decide() -> None:
 
 def test_where_densities_know_nothing_the_mean_stays() -> None:
     """Two equal voices are better together than either alone."""
-    assert Calibration.of(*world(500, 1, knowing=False)).temperature() is None
+    assert tried(*world(500, 1, knowing=False)).temperature() is None
 
 
 def test_the_mean_stays_without_rows() -> None:
@@ -52,22 +75,23 @@ def test_the_mean_stays_without_rows() -> None:
     assert Calibration().temperature() is None
 
 
-def test_the_theory_s_temperature_stands_unless_rows_speak_against_it() -> None:
-    """A gain that is within its own standard error moves nothing; one beyond it does."""
-    count = len(TEMPERATURES) + 1
-    losses = [100.0] + [50.0] * (count - 1)
-    losses[4] = 49.0
-    noisy = Calibration(100, tuple(losses), (0.0,) * count, (600.0,) * count, (400.0,) * count)
-    assert noisy.temperature() == 1.0
-    clear = Calibration(100, tuple(losses), (0.0,) * count, (600.0,) * count, (0.02,) * count)
-    assert clear.temperature() == TEMPERATURES[3]
+def test_the_temperature_that_tells_whose_rows_are_whose_is_taken() -> None:
+    """Also where losses show no clear gain on the mean, as those of few rows seldom do; but not where they are worse."""
+    assert made([100.0, 99.0], apart=900.0, told=50.0).temperature() == 1.0
+    assert made([100.0, 99.0], apart=900.0, told=0.0).temperature() is None
+    assert made([100.0, 101.0], apart=900.0, told=50.0).temperature() is None
+
+
+def test_losses_speak_where_they_speak_clearly() -> None:
+    """A gain that is within two standard errors moves nothing; one beyond it does, from the mean too."""
+    assert made([100.0, 50.0, 40.0, 50.0], apart=400.0, told=50.0).temperature() == 1.0
+    assert made([100.0, 50.0, 40.0, 50.0], apart=5.0, told=50.0).temperature() == 0.7
+    assert made([100.0, 50.0, 40.0, 50.0], apart=50.0).temperature() == 0.7
 
 
 def test_what_makes_more_errors_than_the_mean_is_not_taken() -> None:
     """However sure it is where it is right."""
-    count = len(TEMPERATURES) + 1
-    losses, errors = (100.0,) + (50.0,) * (count - 1), (10.0,) + (11.0,) * (count - 1)
-    assert Calibration(100, losses, errors, (600.0,) * count, (0.0,) * count).temperature() is None
+    assert made([100.0, 50.0], apart=60.0, told=50.0, errors=[10.0, 11.0]).temperature() is None
 
 
 def test_sums_over_parts_are_the_sums_over_all_rows() -> None:
@@ -77,18 +101,18 @@ def test_sums_over_parts_are_the_sums_over_all_rows() -> None:
 
     def some(rows: slice) -> Calibration:
         cut = [(id, Vote(None, vote.values[rows]), n) for id, vote, n in votes]
-        return Calibration.of(truth[rows], cut, {id: logs[rows] for id, logs in densities.items()})
+        return Calibration.of(truth[rows], cut, {id: logs[rows] for id, logs in densities.items()}, "a")
 
     whole, halves = some(slice(0, 100)), some(slice(0, 40)).merge(some(slice(40, 100)))
     assert halves.rows == whole.rows == 99
-    for name in ("losses", "errors", "apart", "aside"):
+    for name in ("losses", "errors", "products", "told", "squares"):
         assert getattr(halves, name) == pytest.approx(getattr(whole, name))
 
 
 def test_a_class_that_nobody_knows_is_missed_in_full() -> None:
     """Brier's score over all classes, also those of the truth alone."""
     votes: list[Cast] = [("a", Vote(("x", "y"), np.array([[0.5, 0.5], [1.0, 0.0]])), 1)]
-    found = Calibration.of(np.array(["z", "x"], object), votes, {"a": np.zeros(2)})
+    found = Calibration.of(np.array(["z", "x"], object), votes, {"a": np.zeros(2)}, "a")
     assert found.losses[0] == pytest.approx(1.5)
     assert found.errors[0] == 1
 
@@ -119,7 +143,7 @@ def test_a_trimmed_mean_leaves_out_a_quarter_at_each_end() -> None:
     assert combine(votes[:3], "trimmed-mean").predictions[0] == pytest.approx(2.0)
 
 
-GOOD = Calibration.of(*world(9, 1, knowing=True)).to_data()
+GOOD = tried(*world(9, 1, knowing=True)).to_data()
 
 
 @pytest.mark.parametrize(
@@ -135,7 +159,7 @@ def test_what_cannot_be_a_calibration_is_refused(data: object) -> None:
 
 def test_peers_decide_alike_and_only_in_one_space() -> None:
     """Whatever is lacking is said; the order of the peers does not matter."""
-    sums = Calibration.of(*world(200, 1, knowing=True))
+    sums = tried(*world(200, 1, knowing=True))
     space, other = "a" * 32, "b" * 32
 
     def knows(of: str | None, calibration: Calibration | None) -> Knowledge:
@@ -147,7 +171,7 @@ def test_peers_decide_alike_and_only_in_one_space() -> None:
     assert decide([good[0], ("two", knows(other, sums))]).because == NO_SPACE
     assert decide([good[0], ("two", knows(space, None))]).because == NOT_COMPARED
     assert decide([("one", knows(space, Calibration()))]).because == NO_ROWS
-    unsure = Calibration.of(*world(200, 1, knowing=False))
+    unsure = tried(*world(200, 1, knowing=False))
     assert decide([("one", knows(space, unsure))]) == Decision(because=NO_GAIN)
 
 

@@ -1,14 +1,18 @@
 """How much densities should decide: a temperature, chosen on held-out rows of all peers from sums that add up.
 
-Each peer keeps, of the ensemble's answers on its own held-out rows, the sum of losses at each temperature and for
-the plain mean. No row travels with them, and who holds the same sums chooses the same temperature.
+Two things say it. Densities weigh a vote by the probability that a row comes from its peer; of its own held-out rows a
+peer knows that they do, so the temperature at which these probabilities are the most likely ones is known from rows
+alone (Guo, Pleiss, Sun and Weinberger 2017 calibrate classifiers so), and on parts that are alike it makes all shares
+nearly even. And of the ensemble's answers on these rows there are the sums of losses at each temperature and for the
+plain mean, which speak where they speak clearly. No row travels with the sums, and who holds the same ones chooses the
+same temperature.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -23,25 +27,28 @@ TEMPERATURES = (0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0)
 """From densities that decide alone to nearly the mean."""
 
 SURE = 2.0
-"""Standard errors by which densities must gain on the mean: on parts that are alike, chance seldom gets so far."""
+"""Standard errors by which a gain must differ from none: on parts that are alike, chance seldom gets so far."""
 
-_ONE = 1 + TEMPERATURES.index(1.0)
+_HEATS, _ALL = len(TEMPERATURES), len(TEMPERATURES) + 1
+_TINY = 1e-300
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Sums over `rows` held-out rows: `losses` and `errors` at the mean and then at each temperature, `apart` and
-    `aside` the squares of how a row's loss differs from that of the mean and from that at temperature 1.
+    """Sums over `rows` held-out rows: `losses` and `errors` at the mean and then at each temperature, `products` of
+    every two losses (the upper triangle, row by row), and, at each temperature, `told` and `squares`, of how much more
+    likely the row's own peer is by densities than by the numbers of training rows, as a logarithm, and its square.
 
     The loss is the squared error, or Brier's score over all classes; an error is a wrong class, and in regression
     the loss again.
     """
 
     rows: int = 0
-    losses: tuple[float, ...] = (0.0,) * (len(TEMPERATURES) + 1)
-    errors: tuple[float, ...] = (0.0,) * (len(TEMPERATURES) + 1)
-    apart: tuple[float, ...] = (0.0,) * (len(TEMPERATURES) + 1)
-    aside: tuple[float, ...] = (0.0,) * (len(TEMPERATURES) + 1)
+    losses: tuple[float, ...] = (0.0,) * _ALL
+    errors: tuple[float, ...] = (0.0,) * _ALL
+    products: tuple[float, ...] = (0.0,) * (_ALL * (_ALL + 1) // 2)
+    told: tuple[float, ...] = (0.0,) * _HEATS
+    squares: tuple[float, ...] = (0.0,) * _HEATS
 
     @classmethod
     def of(
@@ -49,72 +56,88 @@ class Calibration:
         truth: NDArray[np.float64] | NDArray[np.object_],
         votes: Sequence[Cast],
         densities: Mapping[str, Floats],
+        me: str,
     ) -> Calibration:
-        """Of votes (peer id, vote, training rows) on rows whose truth, shape (rows,), is as `Schema.truth` gives it;
-        rows without it are left out."""
+        """Of votes (peer id, vote, training rows) on rows of the peer `me`, which is among them; their truth, shape
+        (rows,), is as `Schema.truth` gives it, and rows without it are left out."""
         ordered = sorted(votes, key=lambda cast: cast[0])
         known = np.array([value is not None and value == value for value in truth], bool)
         classes, stack = stacked(ordered)
         stack, true = stack[:, known], truth[known]
-        found = [losses(mixture(stack, weights), true, classes) for weights in candidates(ordered, densities, known)]
+        weights = list(candidates(ordered, densities, known))
+        found = [losses(mixture(stack, each), true, classes) for each in weights]
+        table = np.stack([loss for loss, _ in found])
+        at = [peer for peer, *_ in ordered].index(me)
+        numbers = np.maximum([rows for *_, rows in ordered], 1)
+        own = np.stack([each[at] for each in weights[1:]])
+        told = np.log(np.maximum(own, _TINY)) - math.log(numbers[at] / numbers.sum())
         return cls(
             rows=int(known.sum()),
-            losses=tuple(float(loss.sum()) for loss, _ in found),
+            losses=tuple(table.sum(axis=1).tolist()),
             errors=tuple(float(error.sum()) for _, error in found),
-            apart=tuple(float(np.square(loss - found[0][0]).sum()) for loss, _ in found),
-            aside=tuple(float(np.square(loss - found[_ONE][0]).sum()) for loss, _ in found),
+            products=tuple((table @ table.T)[np.triu_indices(_ALL)].tolist()),
+            told=tuple(told.sum(axis=1).tolist()),
+            squares=tuple(np.square(told).sum(axis=1).tolist()),
         )
 
     def merge(self, other: Calibration) -> Calibration:
         """The sums over both sets of rows."""
-
-        def add(one: tuple[float, ...], two: tuple[float, ...]) -> tuple[float, ...]:
-            return tuple(a + b for a, b in zip(one, two, strict=True))
-
-        return Calibration(
-            self.rows + other.rows,
-            add(self.losses, other.losses),
-            add(self.errors, other.errors),
-            add(self.apart, other.apart),
-            add(self.aside, other.aside),
-        )
+        sums = {
+            each.name: tuple(map(sum, zip(getattr(self, each.name), getattr(other, each.name), strict=True)))
+            for each in fields(self)
+            if each.name != "rows"
+        }
+        return Calibration(self.rows + other.rows, **sums)
 
     def temperature(self) -> float | None:
         """The temperature to take; None where the mean is the best that is known.
 
-        One comes into question if it makes no more errors than the mean, and its loss gains on that of the mean by
-        more than SURE standard errors of the gain. Of these it is 1, as the theory has it, unless the one with the
-        least loss gains on 1 by more than the standard error in turn: few rows move it little.
+        At none that comes into question are there more errors than by the mean, nor is the loss greater. It is the one
+        at which densities tell best whose the rows are, if they tell it at all, and else the mean's; unless the one
+        of least loss gains on that. Whatever is said to be so is so by more than SURE standard errors.
         """
-        sound = [
-            at
-            for at in range(1, len(self.losses))
-            if self.errors[at] <= self.errors[0] and self._gains(0, at, self.apart[at], SURE)
-        ]
-        if not sound:
-            return None
+        sound = [at for at in range(_ALL) if self.errors[at] <= self.errors[0] and self.losses[at] <= self.losses[0]]
+        telling = 1 + max(range(_HEATS), key=lambda at: self.told[at])
+        told = self.told[telling - 1]
+        tells = told > SURE * self._deviation(self.squares[telling - 1], told)
+        chosen = telling if telling in sound and tells else 0
         best = min(sound, key=lambda at: self.losses[at])
-        if _ONE in sound and not self._gains(_ONE, best, self.aside[best], 1.0):
-            best = _ONE
-        return TEMPERATURES[best - 1]
+        gain = self.losses[chosen] - self.losses[best]
+        if gain > SURE * self._deviation(self._apart(chosen, best), gain):
+            chosen = best
+        return TEMPERATURES[chosen - 1] if chosen else None
 
-    def _gains(self, one: int, two: int, squares: float, errors: float) -> bool:
-        """Whether the second loss is less than the first by more than so many standard errors of the difference."""
-        gain = self.losses[one] - self.losses[two]
-        return gain > errors * math.sqrt(max(squares - gain * gain / max(self.rows, 1), 0.0))
+    def _deviation(self, squares: float, total: float) -> float:
+        """The standard error of a sum over the rows."""
+        return math.sqrt(max(squares - total * total / max(self.rows, 1), 0.0))
+
+    def _apart(self, one: int, two: int) -> float:
+        """The sum of the squares of how two losses of a row differ."""
+        products = np.zeros((_ALL, _ALL))
+        products[np.triu_indices(_ALL)] = self.products
+        low, high = sorted((one, two))
+        return float(products[one, one] + products[two, two] - 2 * products[low, high])
 
     def to_data(self) -> list[Any]:
         """As plain data for JSON or msgpack."""
-        return [self.rows, list(self.losses), list(self.errors), list(self.apart), list(self.aside)]
+        return [list(value) if isinstance(value := getattr(self, each.name), tuple) else value for each in fields(self)]
 
     @classmethod
     def from_data(cls, data: object) -> Calibration:
         """The sums that another peer sent; RemoteError if they cannot be of any rows."""
         match data:
-            case [int(rows), [*losses], [*errors], [*apart], [*aside]] if (
+            case [int(rows), [*sums], [*errors], [*products], [*told], [*squares]] if (
                 not isinstance(rows, bool) and 0 <= rows < 2**53
             ):
-                return cls(rows, _sums(losses), _sums(errors), _sums(apart), _sums(aside))
+                empty = cls()
+                return cls(
+                    rows,
+                    _sums(sums, empty.losses),
+                    _sums(errors, empty.errors),
+                    _sums(products, empty.products),
+                    _sums(told, empty.told, least=-math.inf),
+                    _sums(squares, empty.squares),
+                )
         raise RemoteError("the calibration that a peer sent cannot be read")
 
 
@@ -145,10 +168,10 @@ def losses(mixed: Floats, truth: NDArray[Any], classes: tuple[str, ...] | None) 
     ]
 
 
-def _sums(data: list[object]) -> tuple[float, ...]:
-    if len(data) != len(TEMPERATURES) + 1:
+def _sums(data: list[object], like: tuple[float, ...], least: float = 0.0) -> tuple[float, ...]:
+    if len(data) != len(like):
         raise RemoteError("the calibration that a peer sent is of other temperatures")
-    sums = tuple(value for value in data if type(value) is float and math.isfinite(value) and value >= 0)
+    sums = tuple(value for value in data if type(value) is float and math.isfinite(value) and value >= least)
     if len(sums) != len(data):
         raise RemoteError("the calibration that a peer sent holds a sum that cannot be")
     return sums

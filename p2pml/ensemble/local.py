@@ -90,7 +90,7 @@ class _Gossip(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no typ
         share = HELD_OUT if self.combine == AUTO else 0.0
         halves = [split(len(rows), share, seed) for rows, seed in zip(self.rows_, seeds, strict=True)]
         known = [rows[kept] for rows, (kept, _) in zip(self.rows_, halves, strict=True)]
-        held_out = np.concatenate([rows[held] for rows, (_, held) in zip(self.rows_, halves, strict=True)])
+        held_out = [rows[held] for rows, (_, held) in zip(self.rows_, halves, strict=True)]
         model = self.estimator if isinstance(self.estimator, str) else self._build
         self.models_ = [train(schema, table, rows, model, seed) for rows, seed in zip(known, seeds, strict=True)]
         self.rule_, self.temperature_ = self.combine, 1.0
@@ -99,20 +99,25 @@ class _Gossip(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no typ
             self.space_ = Space.of(Moments.of(schema, part) for part in parts)
             self.densities_ = [Density.fit(self.space_.project(part)) for part in parts]
         if self.combine == AUTO:
-            heat = self._calibrated(schema, _part(table, held_out)) if len(held_out) else None
+            heat = self._calibrated(schema, [_part(table, rows) for rows in held_out])
             self.rule_, self.temperature_ = (MEAN, 1.0) if heat is None else (DENSITY, heat)
 
-    def _calibrated(self, schema: Schema, held_out: Columns) -> float | None:
-        """The temperature at which densities gain most on rows that nobody trained on; None where they do not."""
-        sheet = Sheet(held_out)
-        return Calibration.of(schema.truth(held_out), self._votes(sheet), self._densities(sheet)).temperature()
+    def _calibrated(self, schema: Schema, held_out: list[dict[str, Cells]]) -> float | None:
+        """The temperature for densities, by rows that nobody trained on, each peer's own; None where the mean stays."""
+        total = Calibration()
+        for at, part in enumerate(held_out):
+            sheet = Sheet(part)
+            if len(sheet):
+                found = (schema.truth(part), self._votes(sheet), self._densities(sheet))
+                total = total.merge(Calibration.of(*found, _text(at)))
+        return total.temperature()
 
     def _votes(self, columns: Columns) -> list[Cast]:
-        return [(f"{at:09d}", model.vote(columns), model.rows) for at, model in enumerate(self.models_)]
+        return [(_text(at), model.vote(columns), model.rows) for at, model in enumerate(self.models_)]
 
     def _densities(self, columns: Columns) -> dict[str, Floats]:
         points = self.space_.project(columns)
-        return {f"{at:09d}": each.log_density(points) for at, each in enumerate(self.densities_)}
+        return {_text(at): each.log_density(points) for at, each in enumerate(self.densities_)}
 
     def _answer(self, X: ArrayLike) -> Answer:  # noqa: N803
         """What all peers together say of the rows of X."""

@@ -48,7 +48,7 @@ class Trial:
         classes, stack = stacked(ordered)
         mixed = [mixture(stack[:, known], weights) for weights in candidates(ordered, densities, known)]
         return cls(
-            calibration=Calibration.of(truth, votes, densities),
+            calibration=Calibration.of(truth, votes, densities, me),
             home=Home.of(truth, votes, densities, me),
             gram=Gram.of(truth, votes, densities),
             usual=Sketch.of(densities[me], least),
