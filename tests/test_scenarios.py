@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +24,6 @@ from p2pml.simulations.shrinking import RUNS, shrink
 from p2pml.simulations.stored import load, store, stored_breach
 from p2pml.simulations.sweeps import SAME_TRACE, compared, sweep
 
-CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.json"))
 FAILING = Plan("test", 1, 4, 20.0, (Operation(8.0, "crash", (1,)), Operation(9.0, "restart", (2,))), (0, 2, 3))
 
 
@@ -79,65 +75,7 @@ def test_a_host_can_be_taken_out_of_a_plan() -> None:
     assert (plan.peers, plan.core, plan.operations) == (3, (0, 1, 2), (Operation(9.0, "restart", (1,)),))
 
 
-# Seeds.
-
-LOTS = [*(("swarm", seed) for seed in range(160)), *((name, seed) for name in SCENARIOS for seed in range(100, 105))]
-RUN_LOTS = """
-import json, sys
-from p2pml.simulations.core import run
-from p2pml.simulations.scenarios import draw
-reports = [run(draw(name, seed, 3 + seed % 4, 30.0)) for name, seed in json.loads(sys.argv[1])]
-print(json.dumps([[str(report.breach), report.trace, dict(report.measures)] for report in reports]))
-"""
-
-
-def test_every_seed_holds_and_leaves_one_trace_under_any_hashes() -> None:
-    """Two hundred runs, each in two processes with other hashes of text."""
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", RUN_LOTS, json.dumps(LOTS)],
-            env={**os.environ, "PYTHONHASHSEED": hash_seed},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for hash_seed in ("1", "2")
-    ]
-    one, other = (json.loads(process.communicate()[0]) for process in processes)
-    failures = [(lot, report[0]) for lot, report in zip(LOTS, one, strict=True) if report[0] != "None"]
-    assert not failures, f"p2pml simulate {failures[0][0][0]} --seed {failures[0][0][1]}"
-    assert one == other
-
-
-@pytest.mark.parametrize("path", CORPUS, ids=lambda path: str(path.stem))
-def test_what_once_failed_holds(path: Path) -> None:
-    """Each stored schedule is of a bug that was mended."""
-    assert stored_breach(path) is not None
-    assert run(load(path)).breach is None
-
-
-SET_ITERATION = """
-from p2pml.gossip.members import Members
-sample = Members.sample
-def planted(self, count, *but):
-    peers = frozenset(one.id for one in sample(self, 99, *but))
-    return [self.get(peer) for peer in list(peers)[:count]]
-Members.sample = planted
-"""
-
-
-def test_an_iteration_over_a_set_is_caught() -> None:
-    """Where hashes of text decide who is asked, two processes leave two traces."""
-    traces = {
-        subprocess.run(
-            [sys.executable, "-c", SET_ITERATION + RUN_LOTS, json.dumps(LOTS[:1])],
-            env={**os.environ, "PYTHONHASHSEED": hash_seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for hash_seed in ("1", "2")
-    }
-    assert len(traces) == 2
+# Clocks.
 
 
 def test_a_clock_of_the_machine_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
