@@ -76,7 +76,7 @@ def test_the_mean_stays_without_rows() -> None:
 
 
 def test_the_temperature_that_tells_whose_rows_are_whose_is_taken() -> None:
-    """Also where losses show no clear gain on the mean, as those of few rows seldom do; but not where they are worse."""
+    """Also where losses show no clear gain on the mean, as of few rows they seldom do; but not where they are worse."""
     assert made([100.0, 99.0], apart=900.0, told=50.0).temperature() == 1.0
     assert made([100.0, 99.0], apart=900.0, told=0.0).temperature() is None
     assert made([100.0, 101.0], apart=900.0, told=50.0).temperature() is None

@@ -83,7 +83,7 @@ def test_the_answer_is_the_combination_of_the_peers_votes() -> None:
     assert np.array_equal(fitted.predict_proba(IRIS), answer.probabilities)
 
 
-@pytest.mark.parametrize("rule", ["auto", *RULES])
+@pytest.mark.parametrize("rule", ["auto", "stacked", *RULES])
 def test_every_rule_combines(rule: str) -> None:
     """Those of the cluster, for classes and for numbers."""
     classifier = GossipClassifier(3, TREE, combine=rule, random_state=0).fit(IRIS, KINDS)
@@ -121,6 +121,14 @@ def test_densities_mend_what_skewed_labels_break() -> None:
     assert density > mean + 0.1
     assert auto > mean + 0.1
     assert [each.rule_ for each in fitted] == ["mean", "density", "density"]
+
+
+def test_without_held_out_rows_a_stack_is_the_mean() -> None:
+    """Where each peer has one row, none can be held out."""
+    values = np.arange(2.0)[:, None]
+    fitted = GossipRegressor(2, "linear", combine="stacked", random_state=0).fit(values, values[:, 0])
+    assert fitted.rule_ == "mean"
+    assert fitted.predict(values).shape == (2,)
 
 
 def test_parts_that_are_alike_take_the_mean() -> None:
@@ -200,7 +208,7 @@ def test_frames_of_mixed_columns_are_learned_from_as_in_a_cluster(library: str) 
         ({"cut": "by"}, "needs column="),
         ({"cut": "by", "column": "x9"}, "is none of X, which has x0, x1, x2, x3"),
         ({"cut": "dirichlet", "alpha": 0}, "alpha=0 should be above 0"),
-        ({"combine": "vote"}, "choose one of auto, mean"),
+        ({"combine": "vote"}, "choose one of auto, stacked, mean"),
         ({"estimator": "tree"}, "there is no model 'tree'"),
         ({"estimator": DecisionTreeRegressor()}, "does not serve classification"),
     ],

@@ -7,6 +7,7 @@ the columns' kinds are found from all rows at once.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
@@ -27,10 +28,11 @@ from .density import Density
 from .fields import Field, Schema
 from .frames import BadCell, column_cells, is_frame, object_array
 from .holdout import split
-from .knowledge import AUTO
+from .knowledge import AUTO, STACKED
 from .models import DEFAULT_MODEL, check_model, train
 from .moments import Moments
 from .space import Space
+from .stack import Gram
 from .values import Columns, Floats, Kind, Sheet, kind_of
 
 Cells = list[object]
@@ -87,30 +89,37 @@ class _Gossip(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no typ
         cut_by = name if self.column is None else self._named(self.column, list(columns))
         table = {**columns, name: target}
         self.rows_ = cut(table[cut_by], cut_by, self.n_peers, self.cut, self.alpha, seeds.pop())
-        share = HELD_OUT if self.combine == AUTO else 0.0
+        share = HELD_OUT if self.combine in (AUTO, STACKED) else 0.0
         halves = [split(len(rows), share, seed) for rows, seed in zip(self.rows_, seeds, strict=True)]
         known = [rows[kept] for rows, (kept, _) in zip(self.rows_, halves, strict=True)]
         held_out = [rows[held] for rows, (_, held) in zip(self.rows_, halves, strict=True)]
         model = self.estimator if isinstance(self.estimator, str) else self._build
         self.models_ = [train(schema, table, rows, model, seed) for rows, seed in zip(known, seeds, strict=True)]
         self.rule_, self.temperature_ = self.combine, 1.0
-        if self.combine in (AUTO, DENSITY):
+        if self.combine in (AUTO, DENSITY, STACKED):
             parts = [_part(columns, rows) for rows in known]
             self.space_ = Space.of(Moments.of(schema, part) for part in parts)
             self.densities_ = [Density.fit(self.space_.project(part)) for part in parts]
-        if self.combine == AUTO:
-            heat = self._calibrated(schema, [_part(table, rows) for rows in held_out])
-            self.rule_, self.temperature_ = (MEAN, 1.0) if heat is None else (DENSITY, heat)
+        if self.combine in (AUTO, STACKED):
+            self._settle(schema, [_part(table, rows) for rows in held_out])
 
-    def _calibrated(self, schema: Schema, held_out: list[dict[str, Cells]]) -> float | None:
-        """The temperature for densities, by rows that nobody trained on, each peer's own; None where the mean stays."""
-        total = Calibration()
+    def _settle(self, schema: Schema, held_out: list[dict[str, Cells]]) -> None:
+        """Choose a temperature, or fit the stack, by rows that nobody trained on, each peer's own."""
+        total, grams = Calibration(), []
         for at, part in enumerate(held_out):
-            sheet = Sheet(part)
-            if len(sheet):
+            if len(sheet := Sheet(part)):
                 found = (schema.truth(part), self._votes(sheet), self._densities(sheet))
-                total = total.merge(Calibration.of(*found, _text(at)))
-        return total.temperature()
+                if self.combine == AUTO:
+                    total = total.merge(Calibration.of(*found, _text(at)))
+                else:
+                    grams.append(Gram.of(*found))
+        if self.combine == AUTO:
+            heat = total.temperature()
+            self.rule_, self.temperature_ = (MEAN, 1.0) if heat is None else (DENSITY, heat)
+        elif grams:
+            self.stack_ = functools.reduce(Gram.merge, grams)
+        else:
+            self.rule_ = MEAN
 
     def _votes(self, columns: Columns) -> list[Cast]:
         return [(_text(at), model.vote(columns), model.rows) for at, model in enumerate(self.models_)]
@@ -125,7 +134,9 @@ class _Gossip(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no typ
         rows = self._validated(X)
         with _as_value_errors():
             columns = Sheet(self._columns(rows))
-            densities = self._densities(columns) if self.rule_ == DENSITY else None
+            densities = self._densities(columns) if self.rule_ in (DENSITY, STACKED) else {}
+            if self.rule_ == STACKED:
+                return self.stack_.answer(self._votes(columns), densities)
             return combine(self._votes(columns), self.rule_, densities, self.temperature_)
 
     def _validated(self, X: ArrayLike) -> NDArray[Any]:  # noqa: N803
@@ -173,8 +184,8 @@ class _Gossip(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no typ
             raise ValueError("cut='by' needs column=, the column of X to cut by")
         if not self.alpha > 0:
             raise ValueError(f"alpha={self.alpha!r} should be above 0; the smaller, the less alike the parts")
-        if self.combine not in (AUTO, *RULES):
-            raise ValueError(f"combine={self.combine!r} is no rule: choose one of {', '.join((AUTO, *RULES))}")
+        if self.combine not in (rules := (AUTO, STACKED, *RULES)):
+            raise ValueError(f"combine={self.combine!r} is no rule: choose one of {', '.join(rules)}")
         if isinstance(self.estimator, str):
             check_model(self.estimator, self._task)
         elif (is_regressor if self._task == "classification" else is_classifier)(self.estimator):
@@ -199,10 +210,10 @@ class GossipClassifier(ClassifierMixin, _Gossip):  # type: ignore[misc]  # sciki
         The column of X that "stratified", "dirichlet" and "by" cut by; None is y.
     alpha : float, default=0.5
         For "dirichlet": the smaller, the less alike the parts.
-    combine : {"auto", "density", "mean", "median", "trimmed-mean", "weighted"}, default="auto"
+    combine : {"auto", "density", "mean", "median", "stacked", "trimmed-mean", "weighted"}, default="auto"
         How votes become one answer. "density" weighs each peer on each row by its rows and its density there. "auto"
         does so where that gains on rows that the peers hold out for it, a fifth of each part, and else takes the mean.
-        All other rules train on all rows.
+        "stacked" is a linear fit to such rows. All other rules train on all rows.
     random_state : int, RandomState instance or None, default=None
         Seeds the cut and each peer's training.
 
