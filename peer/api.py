@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
 
 import msgspec
 import structlog
 from aiohttp import web
 
 from p2pml.ensemble.summary import FitCommand
+from p2pml.ensemble.typed import Typed
 from p2pml.errors import BadInput
 
-from .asking import DEADLINE, DEADLINE_PER_ROW, EVALUATION_DEADLINE, VOTE_PATH
-from .ballots import Wanted, ballots_data
+from .answering import Answering
+from .answering import Handler as LinkHandler
+from .answers import Predicted
+from .asking import DEADLINE, DEADLINE_PER_ROW, EVALUATION_DEADLINE
+from .ballots import MAX_MODELS, Cast, PackedQuestion, Wanted, ballots_data
 from .bodies import (
     LARGE,
     MAX_BODY,
+    MSGPACK,
     Cell,
     Deadline,
     EvaluateRequest,
@@ -34,27 +39,35 @@ from .colleagues import SCHEMA_PATH
 from .crew import FIT_PATH
 from .drifting import ASKED_PATH, PROFILE_PATH
 from .evaluating import EVALUATE_PATH, scored_data
+from .frames import PATH as LINK_PATH
+from .frames import Question
 from .knowing import MOMENTS_PATH, STACK_PATH
+from .link import MISDIRECTED, TO
 from .openapi import DOCUMENT
 from .pieces import PIECE_PATH
 from .presenting import predicted
 from .problems import Busy, Handler, problem, problems
 from .pump import STREAM_PATH
 from .rare import LONG, buggify
-from .wire import MISDIRECTED, TO
+from .wire import VOTE_PATH
 
 if TYPE_CHECKING:
     from .daemon import Peer
 
-MAX_AT_ONCE = 32
-"""Questions answered at once; with MAX_BODY it bounds the memory that callers can take."""
+MAX_AT_ONCE = 1_024
+"""Questions answered at once, and votes likewise."""
+MAX_BYTES = 32 * MAX_BODY
+"""Bytes of the questions that are answered at once, and of votes likewise: what callers can take of the memory."""
 PEER_BODY = 2 * MAX_BODY
 """Bytes of a peer's question: a body that was just within bounds as JSON may grow a little as msgpack."""
-MAX_MODELS = 256
-"""Models that one question names, at most: far more than a peer holds."""
+MANY_ROWS = 64
+"""Rows from which an answer is written in a thread."""
+LAST_ANSWERS = 5.0
+"""Seconds that a leaving peer still gives to what it is answering: the deadline where the asker set none."""
 STALLED = 30.0
 """Seconds after which a listener that takes nothing is given up."""
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 log = structlog.get_logger()
@@ -88,7 +101,14 @@ class Api:
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
-        self._answering = 0
+        # Apart: if questions could take the room of votes, peers that are all asked at once would starve each other.
+        self._questions, self._votes = Room("questions"), Room("votes")
+        self._links = Answering(
+            {
+                Question.VOTE: LinkHandler(self._vote_over_link, self._vote_at_once),
+                Question.PREDICT: LinkHandler(self._predict_over_link),
+            }
+        )
 
     def application(self) -> web.Application:
         app = web.Application(middlewares=[problems, self._meant], client_max_size=PEER_BODY)
@@ -110,6 +130,8 @@ class Api:
         app.router.add_get(PROFILE_PATH, self.profile)
         app.router.add_get(ASKED_PATH, self.lately)
         app.router.add_post(VOTE_PATH, self.vote)
+        app.router.add_get(LINK_PATH, self._links.link, allow_head=False)
+        app.on_shutdown.append(self._close_links)
         app.router.add_post(EVALUATE_PATH, self.evaluate_own)
         app.router.add_post(FIT_PATH, self.fit_own)
         return app
@@ -145,27 +167,42 @@ class Api:
         return response
 
     async def predict(self, request: web.Request) -> web.Response:
-        async with self._turn():
-            began = asyncio.get_running_loop().time()
+        with self._questions.taken(request.content_length or 0):
             asked = await _read(request, PredictRequest, MAX_BODY)
-            columns, rows = await _rows(asked)
-            answer = await self._peer.asker.ask(
-                columns,
-                rows,
-                rule=asked.combine,
-                seconds=asked.deadline or DEADLINE + DEADLINE_PER_ROW * rows,
-                first_row=asked.first_row,
-                sure=asked.sure,
-                level=asked.interval,
-            )
-            took = asyncio.get_running_loop().time() - began
-            self._peer.observer.answered(rows, answer.votes, took)
-            self._peer.metrics.answered(answer.votes, took)
-            self._peer.drifting.asked(columns, rows, answer)
-            return encode(predicted(answer, asked.combine, asked.proba, took), request)
+            return encode(await self._predict(asked), request)
+
+    async def _predict_over_link(self, body: bytes, seconds: float) -> bytes:
+        with self._questions.taken(len(body)):
+            if len(body) > MAX_BODY:
+                raise BadInput(f"the body is larger than {MAX_BODY // 2**20} MiB; send the rows in several blocks")
+            asked = await _decoded(body, MSGPACK, PredictRequest)
+            answer = await self._predict(asked)
+            if len(answer["predictions"]) > MANY_ROWS:
+                return await asyncio.to_thread(msgspec.msgpack.encode, answer)
+            return msgspec.msgpack.encode(answer)
+
+    async def _predict(self, asked: PredictRequest) -> Predicted:
+        began = asyncio.get_running_loop().time()
+        columns, rows = await _rows(asked)
+        answer = await self._peer.asker.ask(
+            columns,
+            rows,
+            rule=asked.combine,
+            seconds=asked.deadline or DEADLINE + DEADLINE_PER_ROW * rows,
+            first_row=asked.first_row,
+            sure=asked.sure,
+            level=asked.interval,
+        )
+        took = asyncio.get_running_loop().time() - began
+        self._peer.observer.answered(rows, answer.votes, took)
+        self._peer.metrics.answered(answer.votes, took)
+        self._peer.drifting.asked(columns, rows, answer)
+        if rows > MANY_ROWS:
+            return await asyncio.to_thread(predicted, answer, asked.combine, asked.proba, took)
+        return predicted(answer, asked.combine, asked.proba, took)
 
     async def evaluate(self, request: web.Request) -> web.Response:
-        async with self._turn():
+        with self._questions.taken(request.content_length or 0):
             asked = await _read(request, EvaluateRequest, MAX_BODY)
             seconds = asked.deadline or EVALUATION_DEADLINE
             evaluator = self._peer.evaluator
@@ -185,7 +222,7 @@ class Api:
             return encode(scored, request)
 
     async def drift(self, request: web.Request) -> web.Response:
-        async with self._turn():
+        with self._questions.taken(request.content_length or 0):
             return encode(await self._peer.drifting.report(self._peer.observer.alerts()), request)
 
     async def fit(self, request: web.Request) -> web.Response:
@@ -233,7 +270,7 @@ class Api:
         return encode((await self._peer.drifting.lately()).to_data(), request)
 
     async def vote(self, request: web.Request) -> web.Response:
-        async with self._turn():
+        with self._votes.taken(request.content_length or 0):
             asked = await _read(request, VoteRequest, PEER_BODY)
             if buggify("api.vote-late"):
                 await asyncio.sleep(LONG)
@@ -243,6 +280,26 @@ class Api:
                 return encode(ballot.to_data(), request)
             cast = await voting.cast(asked.models, asked.columns, asked.first_row, asked.space)
             return encode(ballots_data(cast), request)
+
+    def _vote_at_once(self, body: bytes, seconds: float) -> bytes | None:
+        if len(body) > LARGE or buggify("api.vote-late"):
+            return None
+        asked, rows = _packed_question(body)
+        cast = self._peer.voting.cast_at_once(asked.models, rows, asked.first_row, asked.space)
+        return None if cast is None else _packed_ballots(cast)
+
+    async def _vote_over_link(self, body: bytes, seconds: float) -> bytes:
+        with self._votes.taken(len(body)):
+            if buggify("api.vote-late"):
+                await asyncio.sleep(LONG)
+            asked, rows = await _off_the_loop(body, _packed_question, body)
+            # Beyond its deadline nobody waits for it.
+            async with asyncio.timeout(seconds):
+                cast = await self._peer.voting.cast(asked.models, rows, asked.first_row, asked.space)
+            return await _off_the_loop(body, _packed_ballots, cast)
+
+    async def _close_links(self, app: web.Application) -> None:
+        await self._links.close(LAST_ANSWERS)
 
     async def evaluate_own(self, request: web.Request) -> web.Response:
         asked = await _read(request, HeldOutRequest, MAX_BODY)
@@ -262,15 +319,34 @@ class Api:
             return problem(MISDIRECTED, "another peer lives at this address now")
         return await handler(request)
 
-    @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        if self._answering >= MAX_AT_ONCE:
-            raise Busy(f"{MAX_AT_ONCE} questions are being answered, as many as this peer takes; ask again shortly")
-        self._answering += 1
+
+class Room:
+    """How much is being answered at once."""
+
+    def __init__(self, what: str) -> None:
+        self._what, self._count, self._bytes = what, 0, 0
+
+    @contextmanager
+    def taken(self, size: int) -> Iterator[None]:
+        """Answer a question of so many bytes; raises `Busy` where there is no room for it."""
+        if self._count >= MAX_AT_ONCE or (self._count and self._bytes + size > MAX_BYTES):
+            raise Busy(f"{self._count} {self._what} are being answered, as many as this peer takes; ask again shortly")
+        self._count += 1
+        self._bytes += size
         try:
             yield
         finally:
-            self._answering -= 1
+            self._count -= 1
+            self._bytes -= size
+
+
+def _packed_question(body: bytes) -> tuple[PackedQuestion, Typed]:
+    asked = decode(body, MSGPACK, PackedQuestion)
+    return asked, Typed.from_data(asked.rows)
+
+
+def _packed_ballots(cast: Sequence[Cast]) -> bytes:
+    return msgspec.msgpack.encode(ballots_data(cast))
 
 
 async def _read(request: web.Request, shape: type[T], limit: int) -> T:
@@ -279,13 +355,23 @@ async def _read(request: web.Request, shape: type[T], limit: int) -> T:
     raw = await request.read()
     if len(raw) > limit:
         raise web.HTTPRequestEntityTooLarge(limit, len(raw))
-    if len(raw) > LARGE:
-        return await asyncio.to_thread(decode, raw, request.content_type, shape)
-    return decode(raw, request.content_type, shape)
+    return await _decoded(raw, request.content_type, shape)
+
+
+async def _decoded(raw: bytes, content_type: str, shape: type[T]) -> T:
+    return await _off_the_loop(raw, decode, raw, content_type, shape)
+
+
+async def _off_the_loop(raw: bytes, work: Callable[P, T], *how: P.args, **more: P.kwargs) -> T:
+    """Do some work on what came with a body: at once where that is small, else in a thread."""
+    if len(raw) <= LARGE:
+        return work(*how, **more)
+    return await asyncio.to_thread(work, *how, **more)
 
 
 async def _rows(asked: PredictRequest | EvaluateRequest) -> tuple[dict[str, list[object]], int]:
-    columns, rows = await asyncio.to_thread(columns_of, asked)
+    many = len(asked.rows or asked.data or ()) > MANY_ROWS
+    columns, rows = await asyncio.to_thread(columns_of, asked) if many else columns_of(asked)
     if rows == 0:
         raise BadInput("there are no rows; send at least one")
     return columns, rows

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import accumulate, chain
+from typing import ParamSpec, TypeVar, cast
 
 import structlog
 
 from p2pml.ensemble.combine import Cast
+from p2pml.ensemble.electorate import SCHEMA_UNKNOWN
 from p2pml.ensemble.knowledge import AUTO, LOCAL, NO_SPACE, STACKED, Decision
 from p2pml.ensemble.schema import Schema
+from p2pml.ensemble.typed import Reader, Typed
 from p2pml.ensemble.values import Columns
 from p2pml.errors import BadInput, NoVotes, PeerUnreachable, RemoteError
 from p2pml.gossip import Member
@@ -16,6 +22,7 @@ from p2pml.gossip import Member
 from .answers import Missing, StoodIn, Votes
 from .ballots import Ballot, Question, Wanted, read_ballots
 from .ballots import Cast as Said
+from .batching import Batches
 from .colleagues import Colleague, Colleagues, Roll
 from .combining import Asked, Plan, combined
 from .knowing import Answered, Knowing
@@ -31,9 +38,45 @@ EVALUATION_DEADLINE = 60.0
 """Seconds for an evaluation where the user sets none: every peer asks every other for all its held-out rows."""
 MAX_DEADLINE = 3600.0
 """Longest deadline that can be asked for: an hour bounds what a forgotten request can hold."""
-VOTE_PATH = "/v1/peer/vote"
+SMALL = 16
+"""Rows of a question that may share its way with others: one of more gains nothing."""
+WAYS = 64
+"""Ways of asking that are kept prepared: a few in practice, and levels may be any."""
+QUICK = 64
+"""Rows that are read, checked and combined on the event loop, in less than a millisecond; of more, in a thread."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """How questions of one kind are put, as long as no colleague changes."""
+
+    version: int
+    roll: Roll
+    reader: Reader
+    plan: Plan
+
+
+_Way = tuple[str, bool, float | None]
+"""The rule, whether to say how sure an answer is, and the level of its bounds."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Small:
+    """A question of a few rows, which may share its way with others."""
+
+    columns: Columns
+    rows: int
+    first_row: int
+    until: float
+
+
+_Kind = tuple[_Way, str, tuple[str, ...]]
+"""What small questions that go together have in common: the way, about the seconds, and the names of the columns."""
 
 
 class Asker:
@@ -48,6 +91,8 @@ class Asker:
         self._voting = voting
         self._wire = wire
         self._reach = reach
+        self._prepared: dict[_Way, _Prepared] = {}
+        self._batches: Batches[_Kind, _Small, Asked] = Batches(self._together)
 
     async def ask(
         self,
@@ -66,20 +111,53 @@ class Asker:
         Raises `BadInput` where the rows do not fit the cluster's schema, and `NoVotes` where no vote came, or no bounds
         are known.
         """
-        deadline = asyncio.get_running_loop().time() + seconds
-        roll = await self._roll(deadline)
-        plan = await self._plan(rule, roll, seconds, sure, level)
-        heard, votes = await self._hear(roll, columns, rows, seconds, first_row, plan.space)
-        return await asyncio.to_thread(combined, heard, plan, _known(roll), votes)
+        until = asyncio.get_running_loop().time() + seconds
+        if any(why == SCHEMA_UNKNOWN for _, why in self._colleagues.roll().absent):
+            await self._fetch_schemas(seconds / 2)
+        small, way = _Small(columns, rows, first_row, until), (rule, sure, level)
+        if rows > SMALL:
+            return await self._alone(way, small)
+        return await self._batches.ask((way, f"{seconds:.2g}", tuple(columns)), small)
 
     async def all_votes(self, columns: Columns, rows: int, space: str) -> Answered:
         """What every voter says of some rows, and its densities in `space`; raises as `ask` does."""
         roll = self._colleagues.roll()
-        heard, _ = await self._hear(roll, columns, rows, EVALUATION_DEADLINE, 1, space)
+        asked = await _off_the_loop(rows, Reader(_known(roll)).read, columns)
+        heard, _ = await self._hear(roll, asked, 1, EVALUATION_DEADLINE, space)
         densities = {id: ballot.density for id, ballot in heard.items() if ballot.density is not None}
         return Answered(_casts(heard), densities, complete=len(densities) == len(roll.voters))
 
-    async def _plan(self, rule: str, roll: Roll, seconds: float, sure: bool, level: float | None) -> Plan:
+    async def _together(self, kind: _Kind, batch: list[_Small]) -> list[Asked | Exception]:
+        """The answer to each question of a batch. Where one has a fault, all are asked alone: each hears of its own."""
+        way = kind[0]
+        if len(batch) > 1:
+            columns = {name: list(chain.from_iterable(small.columns[name] for small in batch)) for name in kind[2]}
+            rows = sum(small.rows for small in batch)
+            try:
+                asked = await self._alone(way, _Small(columns, rows, 1, min(small.until for small in batch)))
+            except BadInput:
+                log.debug("a batch is taken apart", questions=len(batch))
+            else:
+                ends = list(accumulate(small.rows for small in batch))
+                return [asked.part(end - small.rows, end) for small, end in zip(batch, ends, strict=True)]
+        outcomes = await asyncio.gather(*(self._alone(way, small) for small in batch), return_exceptions=True)
+        return [cast("Asked | Exception", outcome) for outcome in outcomes]
+
+    async def _alone(self, way: _Way, small: _Small) -> Asked:
+        loop = asyncio.get_running_loop()
+        prepared = self._prepared.get(way)
+        if prepared is None or prepared.version != self._colleagues.version:
+            version, roll = self._colleagues.version, self._colleagues.roll()
+            reader = Reader(_known(roll))
+            prepared = _Prepared(version, roll, reader, await self._plan(*way, roll, small.until - loop.time()))
+            self._prepared = {**self._prepared, way: prepared} if len(self._prepared) < WAYS else {way: prepared}
+        plan, schema = prepared.plan, prepared.reader.schema
+        asked = await _off_the_loop(small.rows, prepared.reader.read, small.columns, small.first_row)
+        left = small.until - loop.time()
+        heard, votes = await self._hear(prepared.roll, asked, small.first_row, left, plan.space)
+        return await _off_the_loop(small.rows, combined, heard, plan, schema, votes)
+
+    async def _plan(self, rule: str, sure: bool, level: float | None, roll: Roll, seconds: float) -> Plan:
         if level is not None and rule != AUTO:
             raise BadInput(f"an interval is calibrated for the rule auto, not for {rule}: leave out one of the two")
         knowing, voters = self._knowing, roll.voters
@@ -106,14 +184,14 @@ class Asker:
         )
 
     async def _hear(
-        self, roll: Roll, columns: Columns, rows: int, seconds: float, first_row: int, space: str | None
+        self, roll: Roll, asked: Typed, first_row: int, seconds: float, space: str | None
     ) -> tuple[dict[str, Ballot], Votes]:
         """The ballots by peer id that came within `seconds`, and who is missing."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        question = await asyncio.to_thread(_prepare, _known(roll), columns, rows, first_row, space)
+        question = await _off_the_loop(asked.rows, Question, asked, first_row, space)
         tasks = {
-            voter.id: asyncio.create_task(self._one(voter, roll.holders[voter.id], question, deadline))
+            voter.id: loop.create_task(self._one(voter, roll.holders[voter.id], question, deadline))
             for voter in roll.voters
         }
         try:
@@ -142,15 +220,13 @@ class Asker:
             votes["replicas"] = sorted(stood_in, key=lambda entry: entry["peer"])
         return ballots, votes
 
-    async def _roll(self, deadline: float) -> Roll:
-        """Who votes, once the schemas are here that are named and not known yet."""
-        left = deadline - asyncio.get_running_loop().time()
+    async def _fetch_schemas(self, seconds: float) -> None:
+        """Fetch the schemas that are named and not known yet."""
         try:
-            async with asyncio.timeout(left / 2):
+            async with asyncio.timeout(seconds):
                 await self._colleagues.fetch_schemas()
         except TimeoutError:
             log.debug("some schemas did not arrive in time")
-        return self._colleagues.roll()
 
     async def _one(
         self, voter: Colleague, holders: tuple[Member, ...], question: Question, deadline: float
@@ -180,17 +256,20 @@ class Asker:
 
     async def _from(self, holder: Member, wanted: Wanted, question: Question, deadline: float) -> Said:
         if holder.id == self._me:
-            (cast,) = await self._voting.cast([wanted], question.columns, question.first_row, question.space)
-            return cast
+            # After the others were asked: they vote meanwhile.
+            await asyncio.sleep(0)
+            (own,) = await self._voting.cast([wanted], question.rows, question.first_row, question.space)
+            return own
         left = deadline - asyncio.get_running_loop().time()
         try:
-            data = await self._wire.post(holder, VOTE_PATH, question.body([wanted]), left)
+            data = await self._wire.vote(holder, question.packed([wanted]), lambda: question.body([wanted]), left)
         except asyncio.CancelledError:
             # Whoever gave up is at its deadline, and the next asker need not wait for this peer as long.
             if asyncio.get_running_loop().time() >= deadline:
                 self._reach.failed(holder, "it let a deadline pass")
             raise
-        return (await asyncio.to_thread(read_ballots, data, question.rows, [wanted], holder.id))[wanted.owner]
+        rows = question.rows.rows
+        return (await _off_the_loop(rows, read_ballots, data, rows, [wanted], holder.id))[wanted.owner]
 
     def _outcome(self, task: asyncio.Task[tuple[Ballot, Member]], seconds: float) -> tuple[Ballot, Member] | str:
         """The ballot and who cast it, or why there is none."""
@@ -198,7 +277,7 @@ class Asker:
             task.cancel()
             # Its own timeout may strike in the same moment; what it says then comes too late to matter.
             task.add_done_callback(lambda late: late.cancelled() or late.exception())
-            return f"no answer within {seconds:g} s"
+            return f"no answer within {seconds:.3g} s"
         error = task.exception()
         if error is None:
             return task.result()
@@ -207,15 +286,15 @@ class Asker:
         return str(error)
 
 
+async def _off_the_loop(rows: int, work: Callable[P, T], *how: P.args, **more: P.kwargs) -> T:
+    """Do some work on so many rows: at once where they are few, else in a thread."""
+    if rows <= QUICK:
+        return work(*how, **more)
+    return await asyncio.to_thread(work, *how, **more)
+
+
 def _casts(ballots: dict[str, Ballot]) -> list[Cast]:
     return [(id, ballot.vote, ballot.rows) for id, ballot in ballots.items()]
-
-
-def _prepare(schema: Schema, columns: Columns, rows: int, first_row: int, space: str | None) -> Question:
-    """Check the rows and write the question; the target, if the rows carry it, stays here."""
-    schema.check(columns, first_row)
-    asked = {name: cells for name, cells in columns.items() if name != schema.target}
-    return Question(asked, rows, first_row, space)
 
 
 def _known(roll: Roll) -> Schema:

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 
-from p2pml.ensemble.values import Columns, Floats
+from p2pml.ensemble.typed import Typed
+from p2pml.ensemble.values import Floats
 from p2pml.ensemble.vote import Vote
 from p2pml.errors import RemoteError
 
+MAX_MODELS = 256
+"""Models that one question names, at most: far more than a peer holds."""
 MAX_REASON = 300
 """Characters of why a vote was not cast: one sentence."""
 
@@ -63,20 +67,31 @@ Cast = Ballot | Refused
 class Question:
     """Rows that all voters are asked about; they are encoded once, however many peers are asked."""
 
-    def __init__(self, columns: Columns, rows: int, first_row: int, space: str | None) -> None:
-        self.columns, self.rows, self.first_row, self.space = columns, rows, first_row, space
-        self._columns = msgspec.Raw(msgspec.msgpack.encode(columns))
+    def __init__(self, rows: Typed, first_row: int, space: str | None) -> None:
+        self.rows, self.first_row, self.space = rows, first_row, space
+        self._typed = msgspec.Raw(msgspec.msgpack.encode(rows.to_data()))
+        self._plain: msgspec.Raw | None = None
+
+    def packed(self, wanted: Sequence[Wanted]) -> bytes:
+        """What one peer is asked over a link: the vote of each of these models on the rows."""
+        asked = {"rows": self._typed, "first_row": self.first_row, "space": self.space, "models": wanted}
+        return msgspec.msgpack.encode(asked)
 
     def body(self, wanted: Sequence[Wanted]) -> bytes:
-        """What one peer is asked: the vote of each of these models on the rows."""
-        return msgspec.msgpack.encode(
-            {
-                "columns": self._columns,
-                "first_row": self.first_row,
-                "space": self.space,
-                "models": wanted,
-            }
-        )
+        """The same over HTTP, with the rows as any version reads them."""
+        if self._plain is None:
+            self._plain = msgspec.Raw(msgspec.msgpack.encode(dict(self.rows)))
+        asked = {"columns": self._plain, "first_row": self.first_row, "space": self.space, "models": wanted}
+        return msgspec.msgpack.encode(asked)
+
+
+class PackedQuestion(msgspec.Struct):
+    """What `Question.packed` is read as; the rows are checked by `Typed.from_data`."""
+
+    rows: dict[str, Any]
+    models: Annotated[list[Wanted], msgspec.Meta(min_length=1, max_length=MAX_MODELS)]
+    first_row: Annotated[int, msgspec.Meta(ge=1)] = 1
+    space: str | None = None
 
 
 def ballots_data(cast: Sequence[Cast]) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -13,6 +14,8 @@ import msgspec
 from p2pml.errors import BadInput, NoVotes, P2pmlError, PeerUnreachable, RemoteError
 
 from .answers import Ballot, DriftReport, Evaluated, Fitted, Peers, Predicted
+from .frames import Question
+from .link import Link, NoLink
 
 if TYPE_CHECKING:
     from p2pml.ensemble.schema import Schema
@@ -41,6 +44,8 @@ TRAINING = 24 * 3600.0
 """Seconds to wait for a fit of all peers: a bound for a connection that died without a word."""
 
 MSGPACK = "application/msgpack"
+PROBLEM = "application/problem+json"
+PREDICT_PATH = "/v1/predict"
 
 
 BESIDE = ("spread", "strongest", "novelty", "intervals", "sets")
@@ -59,6 +64,9 @@ class PeerClient:
         self.address = address
         self._host = host
         self._session: aiohttp.ClientSession | None = None
+        self._link: Link | None = None
+        self._links = True
+        self._dialling = asyncio.Lock()
 
     def __str__(self) -> str:
         host, port = self.address
@@ -69,6 +77,7 @@ class PeerClient:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(local_addr=local),
             cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(sock_connect=GLANCE),
             auto_decompress=False,
             trust_env=False,
             headers={"Accept-Encoding": "identity", "Accept": MSGPACK},
@@ -81,6 +90,9 @@ class PeerClient:
         await self.close()
 
     async def close(self) -> None:
+        """Close all connections."""
+        if self._link is not None:
+            await self._link.close()
         if self._session is not None:
             await self._session.close()
 
@@ -107,7 +119,7 @@ class PeerClient:
         body = {"columns": columns, "data": data, "combine": combine, "deadline": deadline, "proba": proba}
         # Left out where it is not asked for: a peer of 0.1 does not know it.
         body |= {"interval": interval, "sure": sure or None}
-        answer = await self._call("POST", "/v1/predict", Predicted, _limit(deadline), body, first_row)
+        answer = await self._call("POST", PREDICT_PATH, Predicted, _limit(deadline), body, first_row)
         if len(answer["predictions"]) != len(data):
             raise RemoteError(f"{self} answered {len(answer['predictions'])} predictions for {len(data)} rows.")
         beside: dict[str, Any] = {**answer}
@@ -223,6 +235,12 @@ class PeerClient:
 
     async def _exchange(self, method: str, path: str, content: bytes | None, seconds: float) -> Any:
         assert self._session is not None, "a PeerClient is used inside `async with`"
+        if path == PREDICT_PATH and content is not None and (link := await self._linked(seconds)) is not None:
+            with self._troubles(seconds):
+                answered = await link.ask(Question.PREDICT, content, seconds)
+                if answered.status == 200:
+                    return msgspec.msgpack.decode(answered.body)
+                raise self._complaint(answered.status, PROBLEM, msgspec.json.decode(answered.body))
         with self._troubles(seconds):
             async with self._session.request(
                 method,
@@ -236,6 +254,20 @@ class PeerClient:
                 if response.status == 200:
                     return raw
                 raise self._complaint(response.status, response.content_type, raw)
+
+    async def _linked(self, seconds: float) -> Link | None:
+        """The link to the peer, opened with the first prediction and kept; None where the peer takes none."""
+        assert self._session is not None
+        if self._link is not None and self._link.open:
+            return self._link
+        async with self._dialling:
+            if (self._link is None or not self._link.open) and self._links:
+                with self._troubles(seconds):
+                    try:
+                        self._link = await Link.dial(self._session, self.address, seconds)
+                    except NoLink:
+                        self._link, self._links = None, False
+        return self._link
 
     @contextmanager
     def _troubles(self, seconds: float) -> Iterator[None]:
@@ -268,7 +300,7 @@ class PeerClient:
 
     def _complaint(self, status: int, content_type: str, raw: Any) -> P2pmlError:
         detail = raw.get("detail") if isinstance(raw, dict) else None
-        if content_type not in ("application/problem+json", "application/problem+msgpack"):
+        if content_type not in (PROBLEM, "application/problem+msgpack"):
             detail = None
         if not isinstance(detail, str) or not detail:
             return RemoteError(f"{self} answered with HTTP status {status} and does not say why.")

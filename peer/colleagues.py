@@ -29,6 +29,9 @@ KNOWLEDGE = "knowledge"
 FIT = "fit"
 SCHEMA_PATH = "/v1/peer/schema"
 
+FRESH = 1.0
+"""Seconds after which the roll is called anew without news: of who is forgotten, nobody tells."""
+
 log = structlog.get_logger()
 
 
@@ -76,8 +79,15 @@ class Colleagues:
         self._electorate = Electorate()
         self._fetching: dict[str, asyncio.Task[None]] = {}
         self._read: dict[str, tuple[bytes, Summary | None]] = {}
+        self.version = 0
+        """Raised whenever the roll may have changed."""
+        self._roll: tuple[int, float, Roll] | None = None
         self._known: dict[str, tuple[bytes, Knowledge | None]] = {}
         self.held = Held(node)
+
+    def changed(self) -> None:
+        """A member, what one says, or a schema is new: look at everything anew with the next question."""
+        self.version += 1
 
     def all(self) -> list[Colleague]:
         """Every member that is still remembered, and every owner of a model that somebody holds, by id."""
@@ -123,6 +133,7 @@ class Colleagues:
     def learn_schema(self, schema: Schema) -> None:
         """Remember a schema, this peer's own for one, under its fingerprint."""
         self._electorate.learn(schema)
+        self.changed()
 
     def schema(self, fingerprint: str) -> Schema | None:
         """The schema of that fingerprint, whoever's it is; None where nobody has shown it here."""
@@ -147,6 +158,15 @@ class Colleagues:
     def roll(self) -> Roll:
         """Whose votes there are to count now: those of live members with a model, and of replicas where a member has
         none or is gone. Others are absent with the reason: who cannot vote yet, does not fit, or was lost."""
+        now = asyncio.get_running_loop().time()
+        if self._roll is None or self._roll[0] != self.version or now > self._roll[1] + FRESH:
+            roll = self._call()
+            if self._roll is not None and roll != self._roll[2]:
+                self.changed()
+            self._roll = self.version, now, roll
+        return self._roll[2]
+
+    def _call(self) -> Roll:
         everyone = [self._stood_in(colleague) for colleague in self.all()]
         alive = {c.summary.digest for c in everyone if c.summary and c.live and c.words is None}
         # Who comes back without its state folder is somebody new, with the model that it had.
@@ -193,7 +213,7 @@ class Colleagues:
             return
         finally:
             del self._fetching[fingerprint]
-        self._electorate.learn(schema)
+        self.learn_schema(schema)
         if schema.fingerprint != fingerprint:
             log.debug("a peer showed another schema than it named", peer=member.name)
 

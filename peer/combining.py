@@ -64,6 +64,17 @@ class Asked:
     """How unlikely each row is to all who voted, where their densities came with the votes; `ground` names these."""
     ground: str | None = None
 
+    def part(self, start: int, end: int) -> Asked:
+        """The same of some of the rows."""
+        return replace(
+            self,
+            answer=self.answer.part(start, end),
+            certainty=None if self.certainty is None else self.certainty.part(start, end),
+            wrong=None if self.wrong is None else self.wrong[start:end],
+            sets=None if self.sets is None else self.sets[start:end],
+            unlikely=None if self.unlikely is None else self.unlikely[start:end],
+        )
+
 
 def combined(ballots: Mapping[str, Ballot], plan: Plan, schema: Schema, votes: Votes) -> Asked:
     """One answer of the ballots, by peer id; NoVotes where bounds were asked for and cannot be given."""

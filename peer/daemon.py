@@ -42,7 +42,7 @@ from p2pml.gossip.limits import NAME_LIMIT
 from . import logs
 from .alerts import DRIFT, Alert, write
 from .answers import Peers
-from .api import Api
+from .api import LAST_ANSWERS, Api
 from .asking import Asker
 from .colleagues import FIT, KNOWLEDGE, SUMMARY, Colleagues
 from .crew import Crew
@@ -68,7 +68,7 @@ from .sockets import bind
 from .store import Store, default_folder
 from .training import Trainer
 from .voting import Voting
-from .wire import PeerWire
+from .wire import CONNECT, PeerWire
 from .workshop import WorkerProcess, Workshop
 
 PROFILES = {
@@ -78,8 +78,6 @@ PROFILES = {
 """How the protocol is set, by `--profile`: a wish that all retrain, and an alert, go before everything else."""
 FAREWELL = 0.3
 """Seconds that a leaving peer stays to let its farewell go out: a few packets on any network."""
-LAST_ANSWERS = 5.0
-"""Seconds that a leaving peer still gives to what it is answering: the deadline where the asker set none."""
 LOOK_AGAIN = 3.0
 """Seconds between two looks at which address this machine has."""
 JOIN_AGAIN = 5.0
@@ -122,6 +120,7 @@ class Peer:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, local_addr=(options.host, 0) if options.host else None),
             cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(sock_connect=CONNECT),
             trust_env=False,
         )
         self._assemble()
@@ -234,6 +233,7 @@ class Peer:
         await self.pump.close()
         await self.reach.close()
         await self.colleagues.close()
+        await self.wire.close()
         await self._session.close()
         self.voting.close()
 
@@ -331,6 +331,7 @@ class Peer:
         self.pump.handle(Join((address,)))
 
     def _on_change(self, change: Change) -> None:
+        self.colleagues.changed()
         match change:
             case MemberChanged(member, before):
                 self._on_member(member, before, self.observer.member(member, before))

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from p2pml.ensemble.drift import LOOK, Alarm, Compared, compare
+from p2pml.ensemble.fields import Schema
 from p2pml.ensemble.profile import Profile, watched
 from p2pml.ensemble.values import Columns, Floats
 from p2pml.ensemble.window import Window
@@ -65,6 +66,7 @@ class Drifting:
         self._reach = reach
         self._tell = tell
         self._window: Window | None = None
+        self._schema: Schema | None = None
         self._alarm = Alarm()
         self._raised: Alert | None = None
         self._looked_at: object = None
@@ -76,11 +78,13 @@ class Drifting:
     def asked(self, columns: Columns, rows: int, asked: Asked) -> None:
         """Some rows were predicted."""
         self.rows_asked += rows
-        names = watched(asked.schema)
-        if self._window is None or self._window.names != names:
-            # The number need not be secret, only another one at each peer.
-            self._window = Window(asked.schema, int(self._me[:12], 16))
-        if set(names) <= columns.keys():
+        if self._schema is not asked.schema:
+            self._schema, names = asked.schema, watched(asked.schema)
+            if self._window is None or self._window.names != names:
+                # The number need not be secret, only another one at each peer.
+                self._window = Window(asked.schema, int(self._me[:12], 16))
+        assert self._window is not None
+        if set(self._window.names) <= columns.keys():
             self._window.add(columns, rows, asked.unlikely, asked.ground)
 
     async def keep_up(self) -> None:

@@ -16,7 +16,7 @@ from p2pml.ensemble.summary import ModelState
 from p2pml.gossip import Member, Status
 
 from .answers import Votes
-from .asking import VOTE_PATH
+from .wire import VOTE_PATH
 
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector, CollectorRegistry

@@ -82,7 +82,7 @@ class Observer:
         self._answers: deque[Event] = deque(maxlen=HISTORY)
         self._scores: deque[Event] = deque(maxlen=HISTORY)
         self._alerts: dict[str, Alert] = {}
-        self._pending: list[tuple[Answered, Votes]] = []
+        self._pending: list[tuple[float, int, Votes, float]] = []
         self._rows_voted = 0
         self._looked_at = asyncio.get_running_loop().time()
 
@@ -192,11 +192,9 @@ class Observer:
 
     def answered(self, rows: int, votes: Votes, took: float) -> None:
         """This peer answered a question on `rows` rows in `took` seconds."""
-        answer = Answered(round(time.time(), 3), rows, votes["cast"], votes["expected"], round(took, 4))
-        self.pulse = _with(self.pulse, answer=answer)
         if not self._pending:
             asyncio.get_running_loop().call_later(ANSWERS_APART, self._tell_answers)
-        self._pending.append((answer, votes))
+        self._pending.append((time.time(), rows, votes, took))
 
     def evaluated(self, report: Evaluated) -> None:
         """This peer was asked for the ensemble's score on all held-out rows."""
@@ -244,7 +242,9 @@ class Observer:
     def _tell_answers(self) -> None:
         """Tell of the answers since the last time; of several, the one with the fewest votes."""
         pending, self._pending = self._pending, []
-        answer, votes = max(pending, key=lambda one: one[0].expected - one[0].cast)
+        at, rows, votes, took = max(pending, key=lambda one: one[2]["expected"] - one[2]["cast"])
+        answer = Answered(round(at, 3), rows, votes["cast"], votes["expected"], round(took, 4))
+        self.pulse = _with(self.pulse, answer=answer)
         self._answered(self._node.me.id, answer, questions=len(pending), missing=votes["missing"])
 
     def _answered(self, id: str, answer: Answered, **more: Any) -> None:

@@ -10,6 +10,8 @@ import p2pml
 
 from .answers import DriftReport, Evaluated, Fitted, Peers, Predicted
 from .bodies import EvaluateRequest, FitRequest, PredictRequest
+from .frames import PATH as LINK_PATH
+from .frames import PROTOCOL
 
 
 class Problem(msgspec.Struct):
@@ -80,6 +82,15 @@ _METRICS = {
     "summary": "What this peer sees and does, for Prometheus",
     "responses": {"200": {"description": "The metrics", "content": {"text/plain": {"schema": {"type": "string"}}}}},
 }
+_LINK = {
+    "summary": "A websocket on which many questions are asked at once",
+    "description": "The subprotocol is `" + PROTOCOL + "`, its frames are described in docs/protocol.md. A body of "
+    "`/v1/predict` in msgpack is question 2.",
+    "responses": {
+        "101": {"description": "The link is open"},
+        "426": _problem("This is no websocket of that protocol; ask over HTTP"),
+    },
+}
 _EVENTS = {
     "summary": "What happens in the cluster, as server-sent events",
     "description": "Each event is a JSON object with `at` (seconds since 1970) and `kind`. The first one is the whole "
@@ -122,6 +133,7 @@ def _document() -> dict[str, Any]:
                 )
             },
             "/v1/events": {"get": _EVENTS},
+            LINK_PATH: {"get": _LINK},
             "/v1/predict": {
                 "post": _operation("Predict rows with every live peer's vote", "Predicted", "PredictRequest", _REFUSALS)
             },

@@ -36,17 +36,9 @@ def problem(status: int, detail: str) -> web.Response:
 
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn what a handler raises into a problem; what nobody foresaw is logged, and shown without its inside."""
+    """Turn what a handler raises into a problem."""
     try:
         return await handler(request)
-    except Busy as error:
-        return problem(429, str(error))
-    except UnsupportedBody as error:
-        return problem(415, str(error))
-    except (BadInput, RemoteError) as error:
-        return problem(400, str(error))
-    except NoVotes as error:
-        return problem(503, str(error))
     except web.HTTPRequestEntityTooLarge:
         return problem(413, f"the body is larger than {MAX_BODY // 2**20} MiB; send the rows in several blocks")
     except web.HTTPException as error:
@@ -54,9 +46,24 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except ConnectionResetError:
         # Whoever asked is gone in the middle of the question: nobody's mistake, and nobody reads this.
         return problem(400, "the connection was lost in the middle of the question")
-    except Exception as error:  # noqa: BLE001 (a bug must not show its inside to whoever asks, nor stop the peer)
-        log.error("a request failed unexpectedly", path=request.path, why=f"{type(error).__name__}: {error}")
-        return problem(500, "this peer made a mistake that is not yours; its log says more")
+    except Exception as error:  # noqa: BLE001 (as `problem_of` says)
+        return problem_of(error, request.path)
+
+
+def problem_of(error: Exception, path: str) -> web.Response:
+    """What an error is to whoever asked; one that nobody foresaw is logged, and shown without its inside: a bug must
+    not stop the peer."""
+    match error:
+        case Busy():
+            return problem(429, str(error))
+        case UnsupportedBody():
+            return problem(415, str(error))
+        case BadInput() | RemoteError():
+            return problem(400, str(error))
+        case NoVotes():
+            return problem(503, str(error))
+    log.error("a request failed unexpectedly", path=path, why=f"{type(error).__name__}: {error}")
+    return problem(500, "this peer made a mistake that is not yours; its log says more")
 
 
 def _sentence(error: web.HTTPException, request: web.Request) -> str:

@@ -20,11 +20,13 @@ from p2pml.gossip import (
     Change,
     DatagramReceived,
     Effect,
+    EntryChanged,
     Event,
     Node,
     Notify,
     OpenStream,
     SendDatagram,
+    SetEntry,
     SetTimer,
     StreamAnswered,
     StreamFailed,
@@ -73,6 +75,9 @@ class Pump(asyncio.DatagramProtocol):
                 answer = effect.data or None
             else:
                 self._carry_out(effect)
+        if isinstance(event, SetEntry):
+            # The protocol tells of what others say alone.
+            self._changed(EntryChanged(self.node.me.id, event.key, event.value))
         return answer
 
     def stream(self, source: Address, data: bytes) -> bytes | None:

@@ -65,7 +65,7 @@ class Replica:
 
     def cast(self, columns: Columns, first_row: int, space: Space | None) -> tuple[Vote, Floats | None]:
         """The vote on every row, and its log-density in `space`."""
-        sheet = Sheet(columns)
+        sheet = Sheet.of(columns)
         vote = self.model.vote(sheet, first_row)
         # The arrays are another peer's: what they say is held to what every vote from outside is held to.
         vote = Vote.from_data(vote.to_data(), len(vote.values))
@@ -209,6 +209,14 @@ class Shelf:
             self.drop(owner)
             return None
         return self._keep(owner, construct(words, parcel, loaded))
+
+    def loaded(self, owner: str, model: str) -> Replica | None:
+        """The replica of that very model if it is ready to vote; this does not block."""
+        words = self.words.get(owner)
+        replica = self._loaded.get(owner)
+        if words is None or words.model != model or replica is None:
+            return None
+        return replica if replica.words is words or replica.words.same(words) else None
 
     def _keep(self, owner: str, replica: Replica) -> Replica:
         with self._lock:

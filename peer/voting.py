@@ -1,25 +1,44 @@
-"""This peer's own model: it casts its vote in a thread, and is exchanged whole when a new one is trained."""
+"""This peer's own model: it casts its vote, and is exchanged whole when a new one is trained.
+
+A vote that takes no longer than a hop to a thread and back costs the event loop, a tenth of a millisecond or so for
+one row of a compiled model, is cast on the loop; any other in a thread, so that the protocol keeps its beat.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from p2pml.ensemble.compiled import CompiledModel
 from p2pml.ensemble.density import Density
-from p2pml.ensemble.schema import Schema
 from p2pml.ensemble.space import Space
-from p2pml.ensemble.values import Columns, Floats, Sheet
+from p2pml.ensemble.values import Columns, Floats, Sheet, row_count
 from p2pml.ensemble.vote import Vote
 from p2pml.errors import BadInput, RemoteError
 
 from .ballots import Ballot, Cast, Refused, Wanted
-from .shelf import Shelf
+from .shelf import Replica, Shelf
 from .training import Trained
+
+if TYPE_CHECKING:
+    from p2pml.ensemble.models import Model
 
 THREADS = 2
 """Votes that run at once; more would only take turns, since a vote is bound by the processor."""
+AT_ONCE = 0.001
+"""Seconds that votes may take on the event loop at once: a hundredth of the shortest time in which a probe must be
+answered. Beyond it a thread's cost, about 0.1 ms, is small."""
+MOST_AT_ONCE = 64
+"""Rows of such votes, however quick."""
+LEARN = 0.1
+"""How much of what votes usually take the last one decides."""
+REMEMBERED = 1_000
+"""Models and sizes of which it is known what votes take; then it is learnt anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,69 +63,135 @@ class Voting:
         self.rows_voted = 0
         """Rows that this peer has voted on since it started."""
         self._threads = ThreadPoolExecutor(THREADS, "vote")
+        self._took: dict[tuple[str, int], float] = {}
+        """Seconds that votes took lately, by the model and the binary digits of the number of rows."""
 
     async def vote(self, columns: Columns, first_row: int = 1, space: str | None = None) -> Ballot:
         """The vote on every row, with densities if this peer's is in `space`.
 
         Raises `BadInput` where the rows do not fit or there is no model yet.
         """
-        trained = self.trained
-        if trained is None:
-            raise BadInput("this peer has no model yet; ask again when its training is done")
-        _check(columns, trained.schema)
-        ground = self.ground
-        if ground is None or ground.space.digest != space or ground.sample_file != trained.sample_file:
-            ground = None
-        vote, density = await asyncio.get_running_loop().run_in_executor(
-            self._threads, _cast, trained, ground, columns, first_row
-        )
-        self.rows_voted += len(vote.values)
-        return Ballot(self._me, trained.digest, trained.rows, vote, density)
+        return await self._cast(self._own(space), columns, first_row)
+
+    def cast_at_once(
+        self, wanted: Sequence[Wanted], columns: Columns, first_row: int = 1, space: str | None = None
+    ) -> list[Cast] | None:
+        """What `cast` gives, where that takes no longer than AT_ONCE; else None."""
+        voters = [self._ready(each, space) for each in wanted]
+        rows = row_count(columns)
+        if rows > MOST_AT_ONCE or sum(self._usual(voter, rows) for voter in voters) > AT_ONCE:
+            return None
+        said: list[Cast] = []
+        for voter in voters:
+            assert voter is not None, "one that is not ready takes long"
+            try:
+                said.append(self._said(voter, voter.say(columns, first_row)))
+            except (BadInput, RemoteError) as error:
+                said.append(Refused(voter.owner, str(error)))
+        return said
 
     async def cast(
         self, wanted: Sequence[Wanted], columns: Columns, first_row: int = 1, space: str | None = None
     ) -> list[Cast]:
         """The vote of each of these models on every row, as `vote`, or why there is none."""
-        return [await self._one(each, columns, first_row, space) for each in wanted]
-
-    async def _one(self, wanted: Wanted, columns: Columns, first_row: int, space: str | None) -> Cast:
-        try:
-            if wanted.owner == self._me and self.trained is not None:
-                return await self.vote(columns, first_row, space)
-            return await self._stand_in(wanted, columns, first_row, space)
-        except (BadInput, RemoteError) as error:
-            return Refused(wanted.owner, str(error))
-
-    async def _stand_in(self, wanted: Wanted, columns: Columns, first_row: int, space: str | None) -> Cast:
-        """The vote of a replica that is held here."""
-        if (ground := self.ground) is not None and ground.space.digest != space:
-            ground = None
-        loop = asyncio.get_running_loop()
-        replica = await loop.run_in_executor(self._threads, self._shelf.replica, wanted.owner, wanted.model)
-        if replica is None:
-            return Refused(wanted.owner, "it holds no replica of that model")
-        _check(columns, replica.model.schema)
-        vote, density = await loop.run_in_executor(
-            self._threads, replica.cast, columns, first_row, ground.space if ground else None
-        )
-        self.rows_voted += len(vote.values)
-        return Ballot(wanted.owner, wanted.model, replica.model.rows, vote, density)
+        at_once = self.cast_at_once(wanted, columns, first_row, space)
+        return at_once or [await self._one(each, columns, first_row, space) for each in wanted]
 
     def close(self) -> None:
         """Let no further vote begin."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
+    async def _one(self, wanted: Wanted, columns: Columns, first_row: int, space: str | None) -> Cast:
+        try:
+            if wanted.owner == self._me and self.trained is not None:
+                return await self.vote(columns, first_row, space)
+            loop = asyncio.get_running_loop()
+            replica = await loop.run_in_executor(self._threads, self._shelf.replica, wanted.owner, wanted.model)
+            if replica is None:
+                return Refused(wanted.owner, "it holds no replica of that model")
+            return await self._cast(self._replica(replica, space), columns, first_row)
+        except (BadInput, RemoteError) as error:
+            return Refused(wanted.owner, str(error))
 
-def _check(columns: Columns, schema: Schema) -> None:
-    if lacking := [field.name for field in schema.fields if field.name not in columns]:
-        raise BadInput(f"the rows have no column {lacking[0]!r}, which this model was trained on")
-    if len({len(cells) for cells in columns.values()}) != 1:
-        raise BadInput("the columns are not all of one length")
+    async def _cast(self, voter: _Voter, columns: Columns, first_row: int) -> Ballot:
+        rows = row_count(columns)
+        if rows <= MOST_AT_ONCE and self._usual(voter, rows) <= AT_ONCE:
+            return self._said(voter, voter.say(columns, first_row))
+        said = await asyncio.get_running_loop().run_in_executor(self._threads, voter.say, columns, first_row)
+        return self._said(voter, said)
+
+    def _usual(self, voter: _Voter | None, rows: int) -> float:
+        """Seconds that this vote takes on so many rows."""
+        if voter is None or not isinstance(voter.model, CompiledModel):
+            return math.inf
+        return self._took.get((voter.digest, rows.bit_length()), 0.0)
+
+    def _said(self, voter: _Voter, said: _Said) -> Ballot:
+        rows = len(said.vote.values)
+        self.rows_voted += rows
+        size = voter.digest, rows.bit_length()
+        if size not in self._took and len(self._took) >= REMEMBERED:
+            self._took.clear()
+        # A mean that forgets: what one vote suffered from its neighbours is not held against the next for long.
+        self._took[size] = said.took + (1 - LEARN) * (self._took.get(size, said.took) - said.took)
+        return Ballot(voter.owner, voter.digest, voter.model.rows, said.vote, said.density)
+
+    def _ready(self, wanted: Wanted, space: str | None) -> _Voter | None:
+        """Who can cast this vote without reading a disk."""
+        if wanted.owner == self._me and self.trained is not None:
+            return self._own(space)
+        replica = self._shelf.loaded(wanted.owner, wanted.model)
+        return None if replica is None else self._replica(replica, space)
+
+    def _own(self, space: str | None) -> _Voter:
+        trained, ground = self.trained, self.ground
+        if trained is None:
+            raise BadInput("this peer has no model yet; ask again when its training is done")
+        if ground is None or ground.space.digest != space or ground.sample_file != trained.sample_file:
+            ground = None
+        model = trained.model
+
+        def cast(columns: Columns, first_row: int) -> tuple[Vote, Floats | None]:
+            sheet = Sheet.of(columns)
+            vote = model.vote(sheet, first_row)
+            if ground is None:
+                return vote, None
+            return vote, ground.density.log_density(ground.space.project(sheet, first_row))
+
+        return _Voter(self._me, trained.digest, model, cast)
+
+    def _replica(self, replica: Replica, space: str | None) -> _Voter:
+        ground = self.ground
+        wanted = ground.space if ground is not None and ground.space.digest == space else None
+
+        def cast(columns: Columns, first_row: int) -> tuple[Vote, Floats | None]:
+            return replica.cast(columns, first_row, wanted)
+
+        return _Voter(replica.words.owner, replica.words.model, replica.model, cast)
 
 
-def _cast(trained: Trained, ground: Ground | None, columns: Columns, first_row: int) -> tuple[Vote, Floats | None]:
-    if ground is None:
-        return trained.model.vote(columns, first_row), None
-    sheet = Sheet(columns)
-    vote = trained.model.vote(sheet, first_row)
-    return vote, ground.density.log_density(ground.space.project(sheet, first_row))
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """A vote, its densities, and the seconds of the processor that they took."""
+
+    vote: Vote
+    density: Floats | None
+    took: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Voter:
+    """A model that votes here: this peer's own, or a replica."""
+
+    owner: str
+    digest: str
+    model: Model | CompiledModel
+    cast: Callable[[Columns, int], tuple[Vote, Floats | None]]
+
+    def say(self, columns: Columns, first_row: int) -> _Said:
+        """The vote; BadInput where the rows do not fit."""
+        began = time.thread_time()
+        if lacking := [field.name for field in self.model.schema.fields if field.name not in columns]:
+            raise BadInput(f"the rows have no column {lacking[0]!r}, which this model was trained on")
+        row_count(columns)
+        return _Said(*self.cast(columns, first_row), time.thread_time() - began)

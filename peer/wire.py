@@ -1,9 +1,10 @@
-"""From peer to peer over HTTP: msgpack bodies, bounded sizes, and one error class for all that can go wrong."""
+"""From peer to peer: votes over links, the rest over HTTP; bounded, and one error class for all that can go wrong."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import aiohttp
@@ -12,13 +13,14 @@ import msgspec
 from p2pml.errors import PeerUnreachable, RemoteError
 from p2pml.gossip import Member
 
+from .frames import Answered, Question
+from .link import MISDIRECTED, TO, LinkLost, NoLink
+from .links import Links
+
 MSGPACK = "application/msgpack"
+VOTE_PATH = "/v1/peer/vote"
 MAX_ANSWER = 64 * 2**20
 """Bytes of a peer's answer: the probabilities of 16 MiB of rows over hundreds of classes stay below it."""
-TO = "P2pml-To"
-"""Header with the id of the peer that is meant: an address may belong to somebody else by now."""
-MISDIRECTED = 421
-"""HTTP status by which a peer says that it is not the one that is meant (RFC 9110 §15.5.20)."""
 CONNECT = 2.0
 """Seconds for a connection: a live peer of a local network accepts within milliseconds."""
 
@@ -34,6 +36,35 @@ class PeerWire:
         """`heard` is told of each answer: whose, to what path, and after how many seconds."""
         self._session = session
         self._heard = heard
+        self._links = Links(session)
+
+    async def close(self) -> None:
+        """Close the links; the session is its owner's."""
+        await self._links.close()
+
+    async def vote(self, member: Member, packed: bytes, plain: Callable[[], bytes], seconds: float) -> Any:
+        """A peer's vote on rows that are `packed` for a link, or `plain` where it has none; raises as `post`."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        with self._troubles(seconds):
+            try:
+                answered = await self._over_link(member, packed, began + seconds)
+            except LinkLost:
+                # As in `_call`.
+                answered = await self._over_link(member, packed, began + seconds)
+        if answered is None:
+            return await self.post(member, VOTE_PATH, await asyncio.to_thread(plain), began + seconds - loop.time())
+        if answered.status != 200:
+            raise RemoteError(_complaint(answered.status, answered.body))
+        self._heard(member, VOTE_PATH, loop.time() - began)
+        with self._troubles(seconds):
+            return msgspec.msgpack.decode(answered.body)
+
+    async def _over_link(self, member: Member, body: bytes, deadline: float) -> Answered | None:
+        """What is answered over a link; None where there is none."""
+        loop = asyncio.get_running_loop()
+        link = await self._links.to(member, deadline - loop.time())
+        return None if link is None else await link.ask(Question.VOTE, body, deadline - loop.time())
 
     async def get(self, member: Member, path: str, seconds: float = 5.0) -> Any:
         """What the peer answers; raises `PeerUnreachable` or `RemoteError`."""
@@ -59,7 +90,7 @@ class PeerWire:
 
     async def _exchange(self, method: str, member: Member, path: str, body: bytes | None, seconds: float) -> Any:
         address = member.address
-        try:
+        with self._troubles(seconds):
             async with self._session.request(
                 method,
                 f"http://{address[0]}:{address[1]}{path}",
@@ -70,10 +101,18 @@ class PeerWire:
             ) as response:
                 raw = await _bounded(response)
                 if response.status == MISDIRECTED:
-                    raise PeerUnreachable("another peer lives at its address now")
+                    raise NoLink(MISDIRECTED)
                 if response.status != 200:
                     raise RemoteError(_complaint(response.status, raw))
                 return msgspec.msgpack.decode(raw)
+
+    @contextmanager
+    def _troubles(self, seconds: float) -> Iterator[None]:
+        """What can go wrong on the way, in the words of this module."""
+        try:
+            yield
+        except NoLink as error:
+            raise PeerUnreachable("another peer lives at its address now") from error
         except TimeoutError as error:
             raise PeerUnreachable(f"no answer within {seconds:.3g} s") from error
         except aiohttp.ClientConnectorError as error:
@@ -110,6 +149,6 @@ def _complaint(status: int, raw: bytes) -> str:
 def _short(error: Exception) -> str:
     if isinstance(error, ConnectionRefusedError) or "connect call failed" in str(error).lower():
         return "connection refused"
-    if isinstance(error, aiohttp.ServerDisconnectedError | ConnectionResetError):
+    if isinstance(error, aiohttp.ServerDisconnectedError | ConnectionResetError | LinkLost):
         return "the connection was lost"
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()

@@ -34,6 +34,7 @@ def sandbox(loop: VirtualLoop, seed: object = 0) -> Iterator[None]:
         "time": lambda: EPOCH + loop.time(),
         "monotonic": loop.time,
         "perf_counter": loop.time,
+        "thread_time": loop.time,
     }
     chance = random.Random(f"{seed}/urandom")  # noqa: S311 (a simulation)
     swaps: list[tuple[Any, str, Any]] = [(time, name, clock) for name, clock in clocks.items()]
@@ -48,6 +49,9 @@ def sandbox(loop: VirtualLoop, seed: object = 0) -> Iterator[None]:
         (socket, "socket", VirtualSocket),
     ]
     before = [(place, name, getattr(place, name)) for place, name, _ in swaps]
+    # aiohttp masks what a websocket's client sends by chance of its own.
+    masks = sys.modules["aiohttp._websocket.writer"].WebSocketWriter.__init__.__kwdefaults__
+    usual, masks["random"] = masks["random"], random.Random(f"{seed}/masks")  # noqa: S311 (a simulation)
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -57,6 +61,7 @@ def sandbox(loop: VirtualLoop, seed: object = 0) -> Iterator[None]:
     finally:
         for place, name, value in before:
             setattr(place, name, value)
+        masks["random"] = usual
         if collecting:
             gc.enable()
 

@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from p2pml.cli.main import run
+from p2pml.peer.frames import PATH as LINK_PATH
 
 MSGPACK = "application/msgpack"
 Reply = Callable[[dict[str, Any]], Any]
@@ -93,6 +94,9 @@ class FakePeer:
         await runner.cleanup()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
+        if request.path == LINK_PATH and LINK_PATH not in self.replies:
+            # As a peer of an older version.
+            return web.Response(status=404)
         raw = await request.read()
         body = msgspec.msgpack.decode(raw) if raw else {}
         self.asked.append((request.path, body))

@@ -8,9 +8,12 @@ import msgspec
 import numpy as np
 import pytest
 
+from p2pml.ensemble.fields import Field, Schema
+from p2pml.ensemble.typed import Reader, Typed
+from p2pml.ensemble.values import Kind
 from p2pml.ensemble.vote import Vote
 from p2pml.errors import RemoteError
-from p2pml.peer.ballots import Ballot, Cast, Question, Refused, Wanted, ballots_data, read_ballots
+from p2pml.peer.ballots import Ballot, Cast, PackedQuestion, Question, Refused, Wanted, ballots_data, read_ballots
 
 ANN, BOB = Wanted("a" * 32, "model-a"), Wanted("b" * 32, "model-b")
 
@@ -26,14 +29,18 @@ def sent(*cast: Cast, source: str = ANN.owner, wanted: tuple[Wanted, ...] = (ANN
 
 def test_a_question_names_the_models_that_it_wants() -> None:
     """The rows are encoded once; each peer is asked for its models."""
-    question = Question({"x": [1, None]}, 2, 5, "s")
+    schema = Schema("y", "regression", Kind.NUMBER, (Field("x", Kind.NUMBER),))
+    question = Question(Reader(schema).read({"x": [1, None]}), 5, "s")
     asked = msgspec.msgpack.decode(question.body([ANN]))
     assert asked == {
-        "columns": {"x": [1, None]},
+        "columns": {"x": [1.0, None]},
         "first_row": 5,
         "space": "s",
         "models": [list(msgspec.to_builtins(ANN))],
     }
+    packed = msgspec.msgpack.decode(question.packed([ANN]), type=PackedQuestion)
+    assert (packed.models, packed.first_row, packed.space) == ([ANN], 5, "s")
+    assert dict(Typed.from_data(packed.rows)) == {"x": [1.0, None]}
 
 
 def test_a_ballot_carries_its_densities_or_is_refused() -> None:

@@ -17,7 +17,7 @@ import pytest
 import p2pml.ensemble.models  # noqa: F401 (not for the first time in the middle of a run)
 from p2pml.ensemble.combine import combine
 from p2pml.gossip import IdentityConflict
-from p2pml.peer import asking, reach, store
+from p2pml.peer import asking, combining, reach, store
 from p2pml.peer.rare import buggify, rare_turns
 from p2pml.simulations.cluster import Cluster
 from p2pml.simulations.daemons import run
@@ -157,7 +157,7 @@ def test_rare_turns_are_taken_in_simulations_alone() -> None:
 
 def _counted_twice(patch: pytest.MonkeyPatch) -> None:
     """The first vote is combined twice, and counted once."""
-    patch.setattr(asking, "combine", lambda ballots, *how, **why: combine([*ballots, ballots[0]], *how, **why))
+    patch.setattr(combining, "combine", lambda ballots, *how, **why: combine([*ballots, ballots[0]], *how, **why))
 
 
 def _torn_file_trusted(patch: pytest.MonkeyPatch) -> None:

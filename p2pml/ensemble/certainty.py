@@ -30,6 +30,11 @@ class Certainty:
     strongest: Floats
     novelty: Floats | None
 
+    def part(self, start: int, end: int) -> Certainty:
+        """The same of some of the rows."""
+        novelty = None if self.novelty is None else self.novelty[start:end]
+        return Certainty(self.spread[start:end], self.strongest[start:end], novelty)
+
     @classmethod
     def of(
         cls,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -37,6 +37,15 @@ class Answer:
     classes: tuple[str, ...] | None
     probabilities: Floats | None
     weights: Floats
+
+    def part(self, start: int, end: int) -> Answer:
+        """The same of some of the rows."""
+        return replace(
+            self,
+            predictions=self.predictions[start:end],
+            probabilities=None if self.probabilities is None else self.probabilities[start:end],
+            weights=self.weights if self.weights.ndim == 1 else self.weights[:, start:end],
+        )
 
 
 def combine(

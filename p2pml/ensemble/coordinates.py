@@ -16,10 +16,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .encoder import DATE_PARTS, date_parts
 from .fields import Schema
-from .values import Columns, Floats, Kind, dates, number_matrix, read_column, row_count, texts
+from .values import Columns, Floats, Kind, Sheet, dates, number_matrix, read_column, row_count, texts
 
 Key = tuple[str, str, str]
 
@@ -90,6 +91,11 @@ def level_counts(columns: Columns, column: str) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
-def level_places(columns: Columns, column: str, table: dict[str | None, int], first_row: int = 1) -> list[int]:
+def level_places(
+    columns: Columns, column: str, table: dict[str | None, int], first_row: int = 1
+) -> list[int] | NDArray[np.int64]:
     """The place of each row's level in `table`, -1 where it has none."""
+    if isinstance(columns, Sheet) and (coded := columns.coded(column)) is not None:
+        places: NDArray[np.int64] = np.array([table.get(text, -1) for text in coded[0]], np.int64)[coded[1]]
+        return places
     return [table.get(text, -1) for text in read_column(texts, columns, column, first_row)]

@@ -9,6 +9,8 @@ from .consensus import consensus
 from .fields import Schema
 from .summary import ModelState, Summary
 
+SCHEMA_UNKNOWN = "its schema has not arrived yet"
+
 
 @dataclass(frozen=True, slots=True)
 class Decided:
@@ -63,4 +65,4 @@ def _why_absent(summary: Summary | None, schema_known: bool) -> str | None:
         if summary.state is ModelState.FAILED:
             return f"it has no model: {summary.reason}"
         return "it is starting" if summary.state is ModelState.LOADING else "it is training its first model"
-    return None if schema_known else "its schema has not arrived yet"
+    return None if schema_known else SCHEMA_UNKNOWN

@@ -34,6 +34,7 @@ from .values import (
     Columns,
     Floats,
     Kind,
+    Sheet,
     booleans,
     dates,
     number_matrix,
@@ -173,8 +174,13 @@ class Encoder:
             raise RemoteError(f"the encoder that a peer sent cannot be read: {error}") from error
 
 
-def _placed(columns: Columns, name: str, table: dict[str | None, int], other: int, first_row: int) -> list[int]:
+def _placed(
+    columns: Columns, name: str, table: dict[str | None, int], other: int, first_row: int
+) -> list[int] | NDArray[np.int64]:
     """Where each cell of a category goes, -1 for nowhere."""
+    if isinstance(columns, Sheet) and (coded := columns.coded(name)) is not None:
+        places: NDArray[np.int64] = np.array([table.get(text, other) for text in coded[0]], np.int64)[coded[1]]
+        return places
     try:
         # A level's name is canonical, so a cell that equals one needs no closer look; most do.
         return [table[cell] for cell in columns[name]]  # type: ignore[index]

@@ -72,6 +72,17 @@ class Schema:
         """
         if not columns:
             return
+        self.check_names(columns)
+        row_count(columns)
+        number_matrix(columns, [field.name for field in self.fields if field.kind is Kind.NUMBER], first_row)
+        for field in self.fields:
+            if field.kind is Kind.DATE:
+                dates(columns[field.name], field.name, first_row)
+            elif field.kind in (Kind.CATEGORY, Kind.BOOLEAN):
+                texts(columns[field.name], field.name, first_row)
+
+    def check_names(self, columns: Columns) -> None:
+        """Raise BadInput unless every column is there, and none too many; the target may be there."""
         wanted = {field.name for field in self.fields}
         missing = [field.name for field in self.fields if field.name not in columns]
         extra = [name for name in columns if name not in wanted and name != self.target]
@@ -80,13 +91,6 @@ class Schema:
             raise BadInput(f"{columns_are(missing)} missing from the rows: add {it_or_them(missing)}{near}")
         if extra:
             raise BadInput(f"{columns_are(extra)} unknown to the models: take {it_or_them(extra)} out of the rows")
-        row_count(columns)
-        number_matrix(columns, [field.name for field in self.fields if field.kind is Kind.NUMBER], first_row)
-        for field in self.fields:
-            if field.kind is Kind.DATE:
-                dates(columns[field.name], field.name, first_row)
-            elif field.kind in (Kind.CATEGORY, Kind.BOOLEAN):
-                texts(columns[field.name], field.name, first_row)
 
     def truth(self, columns: Columns, first_row: int = 1) -> NDArray[np.float64] | NDArray[np.object_]:
         """The target of each row, shape (rows,): float64, NaN where missing, for regression; canonical labels

@@ -22,6 +22,8 @@ Columns = Mapping[str, Sequence[object]]
 """A table: the cells of each column, all of one length."""
 
 Floats = NDArray[np.float64]
+Coded = tuple[Sequence[str | None], NDArray[np.int64]]
+"""The distinct texts of a column, None for what is missing, and the place of each row's among them."""
 T = TypeVar("T")
 
 MAX_TEXT = 256
@@ -70,6 +72,21 @@ class Sheet(Mapping[str, Sequence[object]]):
         self._columns = columns
         self._places: dict[str, tuple[Floats, int]] = {}
         self._read: dict[tuple[Callable[..., object], str], object] = {}
+        self._coded: Mapping[str, Coded] = {}
+
+    @classmethod
+    def of(cls, columns: Columns) -> Sheet:
+        """These columns as a sheet; one that is given is the one that is returned."""
+        return columns if isinstance(columns, Sheet) else cls(columns)
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are; BadInput if the columns disagree."""
+        return row_count(self._columns)
+
+    def coded(self, name: str) -> Coded | None:
+        """A category as canonical texts and the place of each row's among them; None where only its cells are here."""
+        return self._coded.get(name)
 
     def __getitem__(self, name: str) -> Sequence[object]:
         return self._columns[name]
@@ -89,7 +106,8 @@ class Sheet(Mapping[str, Sequence[object]]):
                 return block
         first = self._places[names[0]][0]
         if all(self._places[name][0] is first for name in names):
-            return first[:, [self._places[name][1] for name in names]]
+            at = [self._places[name][1] for name in names]
+            return first if at == list(range(first.shape[1])) else first[:, at]
         return np.column_stack([block[:, at] for block, at in map(self._places.__getitem__, names)])
 
     def read(self, reader: Callable[[Sequence[object], str, int], T], name: str, first_row: int) -> T:
@@ -133,6 +151,8 @@ def cells_of(values: Iterable[object]) -> list[object]:
 
 def row_count(columns: Columns) -> int:
     """How many rows the columns hold; BadInput if they disagree."""
+    if isinstance(columns, Sheet):
+        return columns.rows
     first: tuple[str, int] | None = None
     for name, cells in columns.items():
         if first is None:
