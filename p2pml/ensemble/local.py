@@ -33,7 +33,7 @@ from .models import DEFAULT_MODEL, check_model, train
 from .moments import Moments
 from .space import Space
 from .stack import Gram
-from .values import Columns, Floats, Kind, Sheet, kind_of
+from .values import Columns, Floats, Kind, Sheet, kind_of, row_count
 
 Cells = list[object]
 
@@ -107,7 +107,8 @@ class _Gossip(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no typ
         """Choose a temperature, or fit the stack, by rows that nobody trained on, each peer's own."""
         total, grams = Calibration(), []
         for at, part in enumerate(held_out):
-            if len(sheet := Sheet(part)):
+            if row_count(part):
+                sheet = Sheet(part)
                 found = (schema.truth(part), self._votes(sheet), self._densities(sheet))
                 if self.combine == AUTO:
                     total = total.merge(Calibration.of(*found, _text(at)))
