@@ -34,7 +34,7 @@ def peers(where: Where, as_json: bool) -> None:
         return
     rows = sorted(answer["peers"], key=lambda peer: (peer["name"], peer["id"]))
     score = next((name for name in SCORES if any(name in _metrics(peer) for peer in rows)), "score")
-    heads = ["peer", "status", "address", "model", "rows", "epoch", score]
+    heads = ["peer", "status", "address", "model", "rows", "replicas", "epoch", score]
     table(heads, [_row(peer, answer["asked"], score) for peer in rows])
     for peer in rows:
         if reason := (peer.get("model") or {}).get("reason"):
@@ -62,6 +62,7 @@ def _row(peer: PeerRow, asked: str, score: str) -> list[object]:
         peer["address"],
         model.get("name"),
         model.get("rows"),
+        len(held) if (held := peer.get("held_by")) is not None else None,
         epoch.get("counter") if isinstance(epoch, dict) else epoch,
         round(value, 4) if isinstance(value, float) else None,
     ]

@@ -18,10 +18,10 @@ from .show import COLOURS, number, plain
 from .watching import Training, View, moved
 
 BLOCKS = "▁▂▃▄▅▆▇█"
-HEADS = ("peer", "status", "age", "rows", "model", "epoch", "score", "load", "last answer")
+HEADS = ("peer", "status", "age", "rows", "model", "replicas", "epoch", "score", "load", "last answer")
 TEXTS = ("peer", "status", "model", "last answer")
 """Columns that stand to the left."""
-DROPPED = ("model", "load", "last answer", "age", "epoch", "rows")
+DROPPED = ("replicas", "model", "load", "last answer", "age", "epoch", "rows")
 """Columns that a narrow terminal goes without, in this order."""
 NAME = 24
 """Most characters of a name."""
@@ -152,6 +152,7 @@ def _cells(view: View, row: PeerRow, score: str, now: float) -> dict[str, str]:
         "age": _ago(now - pulse.started) if pulse and not gone else "–",
         "rows": number(model.get("rows")),
         "model": plain(model.get("name") or "–"),
+        "replicas": number(len(held) if (held := row.get("held_by")) is not None else None),
         "epoch": number(epoch.get("counter") if isinstance(epoch, dict) else None),
         "score": f"{value:.4f}" if isinstance(value, float) else "–",
         "load": f"{pulse.load:,.3g} rows/s" if pulse and not gone else "–",

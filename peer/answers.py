@@ -165,7 +165,8 @@ class Fitted(TypedDict):
 
 
 class PeerRow(TypedDict):
-    """One peer as the asked one sees it; `model` is what it says of its model, None before it has one."""
+    """One peer as the asked one sees it; `model` is what it says of its model, None before it has one; `held_by` names
+    the peers that hold a replica of it."""
 
     id: str
     name: str
@@ -173,6 +174,7 @@ class PeerRow(TypedDict):
     status: str
     generation: int
     model: NotRequired[dict[str, Any] | None]
+    held_by: NotRequired[list[str]]
 
 
 class Peers(TypedDict):

@@ -97,6 +97,11 @@ class Colleagues:
         known += [Colleague(_unknown(words), words.summary) for words in forgotten if words is not None]
         return sorted(known, key=lambda colleague: colleague.id)
 
+    def held_by(self, colleague: Colleague) -> list[str]:
+        """The names of the live peers that hold a replica of a peer's model."""
+        model = colleague.summary.digest if colleague.summary else None
+        return [member.name for member in self.held.holders(colleague.id, model or "")]
+
     def summary(self, id: str) -> Summary | None:
         """What a member says of its model; None where there is nothing, or nothing that can be read."""
         raw = self.node.entries(id).get(SUMMARY)

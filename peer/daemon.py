@@ -240,7 +240,7 @@ class Peer:
     def peers(self) -> Peers:
         """Every member as this peer sees it."""
         misfits = self.colleagues.roll().misfits
-        rows = [peer_row(colleague, misfits.get(colleague.id)) for colleague in self.colleagues.all()]
+        rows = [peer_row(c, misfits.get(c.id), self.colleagues.held_by(c)) for c in self.colleagues.all()]
         return Peers(cluster=self.options.cluster, asked=self.id, peers=rows)
 
     def why_not_ready(self) -> str | None:
@@ -338,8 +338,12 @@ class Peer:
             case EntryChanged(owner, key, value) if owner != self.id:
                 if key == FIT:
                     self.fitting.adopt(self.colleagues.highest_fit())
-                elif key == KNOWLEDGE or key.startswith(HELD):
+                elif key == KNOWLEDGE:
                     self._nudge()
+                elif key.startswith(HELD):
+                    self._nudge()
+                    if (words := self.colleagues.held.read(value)) is not None:
+                        self.observer.model(words.owner)
                 elif key == SUMMARY:
                     self.observer.model(owner)
                     self._spawn(self._look_at(owner))

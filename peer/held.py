@@ -98,6 +98,18 @@ class Held:
         """Whose models somebody holds."""
         return sorted(self._look()._words)
 
+    def read(self, raw: bytes | None) -> LastWords | None:
+        """What an entry of the catalogue says; None where it is empty, or cannot be read."""
+        if not raw:
+            return None
+        if raw not in self._read:
+            try:
+                self._read[raw] = LastWords.read(raw)
+            except RemoteError as error:
+                log.debug("what a peer holds cannot be read", why=str(error))
+                self._read[raw] = None
+        return self._read[raw]
+
     def _look(self) -> Held:
         """Read the catalogue anew if it has changed."""
         if self._at == (state := self._node.state()):
@@ -111,11 +123,9 @@ class Held:
                 continue
             entries = self._node.entries(member.id)
             for raw in (entries.get(entry(slot)) for slot in range(SLOTS)):
-                if not raw:
-                    continue
-                if raw not in read:
-                    read[raw] = self._read[raw] if raw in self._read else _read(member, raw)
-                if (words := read[raw]) is not None and words.owner != member.id:
+                words = self.read(raw)
+                if raw and words is not None and words.owner != member.id:
+                    read[raw] = words
                     holders.setdefault(words.owner, {}).setdefault(words.model, []).append(member)
                     said.setdefault(words.owner, []).append(words)
         self._read, self._holders = read, holders
@@ -133,14 +143,6 @@ def _most_said(all_words: list[LastWords]) -> LastWords:
     count = Counter(words.said for words in all_words)
     best = max(all_words, key=lambda words: (words.summary.epoch, count[words.said], words.said))
     return replace(best, gone=min(words.gone for words in all_words if words.same(best)))
-
-
-def _read(member: Member, raw: bytes) -> LastWords | None:
-    try:
-        return LastWords.read(raw)
-    except RemoteError as error:
-        log.debug("what a peer holds cannot be read", peer=member.name, why=str(error))
-        return None
 
 
 def _is_id(text: object) -> bool:

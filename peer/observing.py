@@ -260,7 +260,7 @@ class Observer:
     def _tell(self, kind: str, colleague: Colleague, **more: Any) -> None:
         member = colleague.member
         self.counts[kind] += 1
-        row: PeerRow = peer_row(colleague, self._misfits.get(member.id))
+        row: PeerRow = peer_row(colleague, self._misfits.get(member.id), self._colleagues.held_by(colleague))
         if member.status in (Status.DEAD, Status.LEFT):
             self._trainings.pop(member.id, None)
         self.events.tell(kind, peer=member.id, name=member.name, row=row, **more)

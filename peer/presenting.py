@@ -48,8 +48,8 @@ def _bounds(values: Floats, wrong: Floats) -> list[list[float | None]]:
     ]
 
 
-def peer_row(colleague: Colleague, misfit: str | None) -> PeerRow:
-    """One line of `GET /v1/peers`."""
+def peer_row(colleague: Colleague, misfit: str | None, held_by: list[str]) -> PeerRow:
+    """One line of `GET /v1/peers`; `held_by` names who holds a replica of its model."""
     member, summary = colleague.member, colleague.summary
     row = PeerRow(
         id=member.id,
@@ -58,6 +58,7 @@ def peer_row(colleague: Colleague, misfit: str | None) -> PeerRow:
         status=str(member.status),
         generation=member.generation,
         model=None,
+        held_by=held_by,
     )
     if summary is not None:
         row["model"] = {

@@ -51,7 +51,7 @@ def test_each_peer_has_a_line(shell: Shell, peer: FakePeer) -> None:
     cluster(peer, {"model": MODEL}, {"id": "c" * 32, "name": "cyd", "status": "dead", "model": None})
     done = shell("peers")
     head, bob, cyd = done.out.splitlines()
-    assert head.split() == ["peer", "status", "address", "model", "rows", "epoch", "r2"]
+    assert head.split() == ["peer", "status", "address", "model", "rows", "replicas", "epoch", "r2"]
     for words in ("bob *", "alive", "10.0.0.5:7733", "random-forest", "12,345", "0.8765"):
         assert words in bob
     assert cyd.split()[:2] == ["cyd", "dead"]

@@ -1,0 +1,112 @@
+"""Kill peers at once, and see that every vote is still cast: `python tests/benchmarks/deaths.py PARTS_DIR NEW.csv ...`.
+
+Peers on the parts of a folder (`p2pml split` makes them) train; as soon as every model is where it should be, some of
+them are killed with SIGKILL at once, and a survivor is asked about the rows of NEW.csv, as before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from running import RealPeer, call, eventually
+
+from p2pml.peer.placing import keepers
+
+PATIENCE = 600.0
+
+
+def ask(peer: RealPeer, body: dict[str, Any]) -> Any:
+    """The answer of one peer, by its own account."""
+    return call(peer.address, "/v1/predict", body).data
+
+
+def holds(peer: RealPeer) -> dict[str, list[str]]:
+    """By peer id, who holds its model, as `peer` sees it."""
+    return {row["id"]: row.get("held_by", []) for row in call(peer.address, "/v1/peers").data["peers"]}
+
+
+def score(answer: Any, truth: list[str]) -> float:
+    return sum(str(said) == true for said, true in zip(answer["predictions"], truth, strict=True)) / len(truth)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("parts", type=Path)
+    parser.add_argument("new", type=Path)
+    parser.add_argument("--replicas", type=int, default=2)
+    parser.add_argument("--kill", type=int, default=3)
+    parser.add_argument("--model", default="linear")
+    parser.add_argument("--rows", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    with open(given.new, newline="") as file:
+        rows = list(csv.reader(file))[: given.rows + 1]
+    body = {"columns": rows[0][:-1], "data": [row[:-1] for row in rows[1:]], "proba": True, "deadline": 60}
+    truth = [row[-1] for row in rows[1:]]
+    parts = sorted(given.parts.glob("*.csv"))
+    peers: list[RealPeer] = []
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            for part in parts:
+                flags = ["--host", "127.0.0.1", "--port", "0", "--no-mdns", "--model", given.model]
+                flags += ["--replicas", str(given.replicas), "--name", part.stem]
+                flags += ["--join", peers[0].address] if peers else []
+                peers.append(RealPeer(part, Path(folder), *flags, cluster="deaths").start())
+            count = len(peers)
+
+            def trained() -> bool:
+                models = [row["model"] for row in peers[0].peers().values()]
+                return len(models) == count and all(model and model["state"] == "ready" for model in models)
+
+            eventually(trained, "all are trained", PATIENCE)
+            began = time.monotonic()
+            eventually(
+                lambda: all(len(held) >= given.replicas for peer in peers for held in holds(peer).values()),
+                "all is in place",
+                PATIENCE,
+            )
+            print(f"replicas were in place {time.monotonic() - began:.2f} s after the last training")
+            settled = eventually(lambda: (a := ask(peers[0], body))["combined"] == "density" and a, "settled", PATIENCE)
+            chance = random.Random(given.seed)
+            doomed = chance.sample(peers, given.kill)
+            asker = next(peer for peer in peers if peer not in doomed)
+            before = ask(asker, body)
+            ids = {row["name"]: row["id"] for row in asker.peers().values()}
+            gone = {ids[peer.data.stem] for peer in doomed}
+            lost = [id for id in gone if set(keepers(id, ids.values(), given.replicas)) <= gone]
+            for peer in doomed:
+                assert peer.process is not None
+                peer.process.kill()
+            at = time.monotonic()
+            after = ask(asker, body)
+            print(f"the first answer after the deaths came in {time.monotonic() - at:.2f} s")
+            for what, answer in (("before", before), ("after", after)):
+                print(what, answer["combined"], score(answer, truth), json.dumps(answer["votes"])[:600])
+            apart = max(
+                abs(one - other)
+                for old, new in zip(before["probabilities"], after["probabilities"], strict=True)
+                for one, other in zip(old, new, strict=True)
+            )
+            print(f"largest difference {apart:.3g}; by the hashing {len(lost)} of {len(gone)} votes are lost")
+            assert settled
+            eventually(
+                lambda: sum(row["status"] == "dead" for row in asker.peers().values()) == given.kill, "known", PATIENCE
+            )
+            last = ask(asker, body)
+            print("known dead", last["combined"], score(last, truth), json.dumps(last["votes"])[:900])
+        finally:
+            for peer in peers:
+                peer.end()
+
+
+if __name__ == "__main__":
+    main()
