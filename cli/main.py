@@ -29,6 +29,7 @@ COMMANDS = {
     "split": "Cut FILE into N parts to try things with",
     "demo": "See it work: real peers on this machine",
     "simulate": "Break a cluster of peers in virtual time, and see what holds",
+    "state": "Look at the folder in which a peer keeps its state",
     "doctor": "Find what stops two machines from meeting",
     "completion": "Print what makes SHELL complete commands and options",
 }

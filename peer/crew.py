@@ -58,7 +58,7 @@ class Crew:
         highest = max(self._colleagues.highest_fit().epoch, self._fitting.wanted.epoch)
         command = FitCommand(Epoch(highest.counter + 1, self._me), model)
         live = [colleague.member for colleague in self._colleagues.all() if colleague.live]
-        self._fitting.adopt(command)
+        await self._fitting.promise(command)
         peers = await asyncio.gather(*(self._follow(member, command, wait) for member in live))
         return Fitted(
             epoch=ShownEpoch(counter=command.epoch.counter, peer=command.epoch.peer),
@@ -68,7 +68,7 @@ class Crew:
 
     async def fit_here(self, command: FitCommand, *, wait: bool) -> FittedPeer:
         """Train this peer's own part for `command`, or for a later one that takes its place."""
-        self._fitting.adopt(command)
+        await self._fitting.promise(command)
         me = self._node.me
         if not wait:
             return FittedPeer(id=me.id, name=me.name, status="started")

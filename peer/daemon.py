@@ -16,6 +16,7 @@ import msgpack
 import structlog
 from aiohttp import web
 
+from p2pml.ensemble.portable import MAX_BYTES as MODEL_BYTES
 from p2pml.ensemble.summary import Summary
 from p2pml.errors import BadInput, P2pmlError, RemoteError
 from p2pml.gossip import (
@@ -66,7 +67,7 @@ from .replicas import Replicas
 from .shelf import Shelf
 from .sockets import bind
 from .store import Store, default_folder
-from .training import Trainer
+from .training import Trained, Trainer
 from .voting import Voting
 from .wire import CONNECT, PeerWire
 from .workshop import WorkerProcess, Workshop
@@ -80,6 +81,8 @@ FAREWELL = 0.3
 """Seconds that a leaving peer stays to let its farewell go out: a few packets on any network."""
 LOOK_AGAIN = 3.0
 """Seconds between two looks at which address this machine has."""
+MENDING, GLANCE = 3.0, 0.05
+"""Seconds in which somebody who holds this peer's own model must be found, and between two looks."""
 JOIN_AGAIN = 5.0
 """Seconds after which a peer that is still alone asks the addresses it was given once more."""
 
@@ -169,14 +172,14 @@ class Peer:
         self.colleagues = Colleagues(node, wire)
         self.reach = Reach(node, wire, lambda id: self._tell(Unreachable(id)))
         self.fitting = Fitting(self.trainer, self.voting, self._publish)
-        fetcher = Fetcher(wire)
+        self.fetcher = Fetcher(wire)
         self.knowing = Knowing(
             self.id,
             self.colleagues,
             self.trainer,
             self.voting,
             wire,
-            fetcher,
+            self.fetcher,
             lambda said: self._tell(SetEntry(KNOWLEDGE, said)),
         )
         self.replicas = Replicas(
@@ -184,7 +187,7 @@ class Peer:
             self.options.replicas,
             self.colleagues,
             self.shelf,
-            fetcher,
+            self.fetcher,
             self.reach,
             lambda key, said: self._tell(SetEntry(key, said)),
         )
@@ -251,16 +254,41 @@ class Peer:
 
     async def _first_model(self) -> None:
         """Serve the model of the last run, or train one; a part that cannot be trained on ends the peer."""
-        trained = await self.trainer.load()
+        trained = await self.trainer.load() or await self._mended()
         if trained is not None:
             log.info("model loaded from disk", model=trained.name, rows=trained.rows)
             self.fitting.serve(trained)
+            if not await asyncio.to_thread(self.trainer.whole, trained):
+                log.warning("what belongs to the model on disk is damaged; the model votes while it is trained anew")
+                self.fitting.begin(trained.command)
         else:
             self.fitting.begin(self.fitting.wanted)
+        if (wish := await asyncio.to_thread(self.trainer.wish)) is not None:
+            self.fitting.adopt(wish)
         self.fitting.adopt(self.colleagues.highest_fit())
         await self.fitting.settled()
         if self.voting.trained is None and self.fitting.refused is not None:
             self.stop(self.fitting.refused)
+
+    async def _mended(self) -> Trained | None:
+        """The model of the last run from a replica of it, where its file is damaged or gone; None where nobody holds
+        one, or nobody is found in time."""
+        if (digest := await self.trainer.lost_model()) is None:
+            return None
+        loop = asyncio.get_running_loop()
+        end = loop.time() + MENDING
+        while not (holders := self.colleagues.held.holders(self.id, digest)):
+            if loop.time() > end:
+                return None
+            await asyncio.sleep(GLANCE)
+        try:
+            packed = await self.fetcher.fetch(digest, holders, MODEL_BYTES)
+            await asyncio.to_thread(self.trainer.mend, digest, packed)
+        except (RemoteError, BadInput) as error:
+            log.warning("the model could not be mended; training anew", why=str(error))
+            return None
+        log.info("the model was mended from a replica", by=holders[0].name)
+        return await self.trainer.load()
 
     async def _stay_joined(self, seeds: tuple[Address, ...]) -> None:
         while True:
@@ -352,7 +380,11 @@ class Peer:
                 elif key == DRIFT:
                     self.observer.heard_alert(owner, value)
             case GenerationRaised(generation):
-                keep_generation(self.store, generation)
+                try:
+                    keep_generation(self.store, generation)
+                except BadInput as error:
+                    # A generation that is not on disk must not be used: the next run would take it again.
+                    self.stop(error)
                 log.warning("the cluster remembers a later run of this peer; an old state folder was restored")
             case IdentityConflict(_, address):
                 self.stop(

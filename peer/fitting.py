@@ -61,6 +61,15 @@ class Fitting:
             log.info("training anew", epoch=command.epoch.counter, model=command.model or "as before")
             self.begin(command)
 
+    async def promise(self, command: FitCommand) -> None:
+        """Adopt a command that is to be acknowledged: it is on disk first, so that no crash loses it.
+
+        Raises `BadInput`, with nothing adopted, where the disk refuses.
+        """
+        if command.epoch > self.wanted.epoch:
+            await asyncio.to_thread(self._trainer.keep_wish, command)
+        self.adopt(command)
+
     async def settled(self) -> None:
         """Wait until no training is under way."""
         await self._settled.wait()

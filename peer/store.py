@@ -17,11 +17,14 @@ from typing import Any, TypeVar
 import msgpack
 import structlog
 
-from p2pml.errors import BadInput
+from p2pml.errors import BadInput, RemoteError
 
 FORMAT = 1
 """Version of the folder's layout. A change that an older p2pml cannot read raises it, and `Store` then
 reads both: the old number's reader is kept, with a test that opens a folder written by it."""
+
+LEFT_OVER = ".*.new"
+"""The names under which files are written before they are renamed."""
 
 _MAGIC = b"p2pml-state\n"
 _HEAD = len(_MAGIC) + 32
@@ -57,6 +60,9 @@ class Store:
             os.ftruncate(self._lock, 0)
             os.pwrite(self._lock, str(os.getpid()).encode(), 0)
             self._check_format()
+            for path in folder.glob(LEFT_OVER):
+                # Of a write that a crash broke off; what it was to replace is whole.
+                path.unlink(missing_ok=True)
         except OSError as error:
             self.close()
             raise self._unusable(error) from error
@@ -81,8 +87,7 @@ class Store:
             return None
         except OSError as error:
             raise self._unusable(error) from error
-        body = raw[_HEAD:]
-        if raw[: len(_MAGIC)] == _MAGIC and raw[len(_MAGIC) : _HEAD] == hashlib.sha256(body).digest():
+        if (body := verified(raw)) is not None:
             return body
         self.set_aside(name, "its digest does not match its content")
         return None
@@ -100,13 +105,14 @@ class Store:
         self.write(name, msgpack.packb(document))
 
     def read_document(self, name: str, parse: Callable[[Any], T]) -> T | None:
-        """What `parse` makes of the document under `name`; set aside if it raises ValueError, KeyError or TypeError."""
+        """What `parse` makes of the document under `name`; set aside if it raises ValueError, KeyError, TypeError or
+        RemoteError."""
         body = self.read(name)
         if body is None:
             return None
         try:
             return parse(msgpack.unpackb(body))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RemoteError) as error:
             self.set_aside(name, f"it does not hold what it should ({error})")
             return None
 
@@ -115,7 +121,12 @@ class Store:
         path = self.folder / name
         number = sum(1 for _ in self.folder.glob(f"{name}.corrupt*"))
         aside = path.with_name(f"{name}.corrupt{number or ''}")
-        os.replace(path, aside)
+        try:
+            os.replace(path, aside)
+        except OSError as error:
+            # On a read-only disk it stays where it is, and is found damaged again.
+            log.warning("a state file is damaged and could not be set aside", file=name, why=why, error=str(error))
+            return
         log.warning("a state file was set aside", file=name, kept_as=aside.name, why=why)
 
     def keep_only(self, prefix: str, names: set[str]) -> None:
@@ -144,6 +155,13 @@ class Store:
             f"the state folder {self.folder} cannot be used: {(error.strerror or str(error)).lower()}; "
             "mend that, or choose another folder with --state DIR"
         )
+
+
+def verified(raw: bytes) -> bytes | None:
+    """The body of a file that `write_verified` wrote; None where it does not verify."""
+    body = raw[_HEAD:]
+    sound = raw[: len(_MAGIC)] == _MAGIC and raw[len(_MAGIC) : _HEAD] == hashlib.sha256(body).digest()
+    return body if sound else None
 
 
 def write_verified(path: Path, body: bytes) -> None:

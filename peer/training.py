@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from p2pml.ensemble.compiled import CompiledModel
     from p2pml.ensemble.models import Model
 
+WISH = "fit"
+"""The file with the fit that was asked for last."""
 SPACE = "space"
 """The file with the shared space in which this peer stood last."""
 
@@ -81,6 +83,34 @@ class Trainer:
         except (KeyError, TypeError, ValueError, p2pml.errors.RemoteError) as error:
             self._store.set_aside("trained", f"it does not hold what it should ({error})")
             return None
+
+    async def lost_model(self) -> str | None:
+        """The digest of the model that `load` should have found, where all but its file is there."""
+        record = await asyncio.to_thread(self._store.read_document, "trained", dict)
+        try:
+            if record is None or record["recipe"] != await asyncio.to_thread(self._recipe):
+                return None
+            kind, _, digest = record["outcome"]["model"].rpartition("-")
+        except (KeyError, AttributeError, TypeError):
+            return None
+        return str(digest) if f"{kind}-" == ARRAYS and not self._store.has(ARRAYS + digest) else None
+
+    def mend(self, digest: str, packed: bytes) -> None:
+        """Put back this peer's own model, as others held it; its digest has been verified. Blocks."""
+        self._store.write(ARRAYS + digest, packed)
+
+    def whole(self, trained: Trained) -> bool:
+        """Whether all that belongs to the model is on disk and verifies; blocks."""
+        bodies = [self._store.read(name) for name in (trained.holdout_file, trained.moments_file, trained.sample_file)]
+        return None not in bodies
+
+    def wish(self) -> FitCommand | None:
+        """The last fit that was asked for, though it may never have been trained for."""
+        return self._store.read_document(WISH, FitCommand.from_data)
+
+    def keep_wish(self, command: FitCommand) -> None:
+        """Keep a fit that is asked for, before that is acknowledged; raises `BadInput` where the disk refuses."""
+        self._store.write_document(WISH, command.to_data())
 
     async def train(self, command: FitCommand) -> Trained:
         """Train for `command` in a worker process; its model is on disk when this returns.
