@@ -103,10 +103,13 @@ class Story:
         victim.kill()
         print(f"\n{victim.name} was just killed with SIGKILL.\n")
         answer = await self._predict(other)
-        print(f"The ensemble's accuracy without it: {number(self._accuracy(answer))}.")
+        for stood_in in answer["votes"].get("replicas", []):
+            if stood_in["name"] == victim.name:
+                print(f"{victim.name}'s vote came from a replica of its model, at {stood_in['by']}.")
+        print(f"The ensemble's accuracy now: {number(self._accuracy(answer))}.")
 
     async def _until_ready(self, say: Say) -> None:
-        """Wait until every peer sees every other one, with a model that votes."""
+        """Wait until every peer sees every other one, with a model that votes and that others hold."""
         peers = self._processes.peers
         end = time.monotonic() + PATIENCE
         while True:
@@ -129,7 +132,9 @@ class Story:
                 rows = [row for row in (await client.peers())["peers"] if row["status"] == "alive"]
         except RemoteError:
             return 0, 0
-        return len(rows), sum((row.get("model") or {}).get("state") == "ready" for row in rows)
+        ready = [row for row in rows if (row.get("model") or {}).get("state") == "ready"]
+        # A model that others hold outlives its peer.
+        return len(rows), sum(bool(row.get("held_by")) or len(self._parts) == 1 for row in ready)
 
     async def _predict(self, peer: PeerProcess) -> Predicted:
         from p2pml.peer.client import PeerClient
