@@ -64,6 +64,13 @@ SHOWN = 10
     show_default=True,
     help="What runs: the protocol alone, or whole daemons that train, answer over HTTP and keep their state on disk.",
 )
+@option(
+    "--data",
+    type=click.Path(exists=True, dir_okay=False),
+    metavar="FILE",
+    help="What the peers learn, cut in skewed parts: CSV or Parquet. [default: digits]",
+)
+@option("--target", metavar="COLUMN", help="The column of --data to predict. [default: the last one]")
 @option("--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="J", help="Processes that run seeds.")
 @option("--dask", metavar="ADDRESS", help="Run the seeds on the Dask cluster with its scheduler there.")
 @option("--json", "as_json", is_flag=True, help="Print one line of JSON for each seed.")
@@ -83,6 +90,8 @@ def simulate(
     seed: int,
     seeds: str | None,
     layer: str,
+    data: str | None,
+    target: str | None,
     jobs: int,
     dask: str | None,
     as_json: bool,
@@ -98,7 +107,8 @@ def simulate(
     deadline and to the votes behind it.
 
     Among the measures, availability is the share of the questions to peers that stayed alive which were answered in
-    time, votes that of the votes cast of those possible, score that of the rows predicted right, and staleness for how
+    time, votes that of the votes cast of those possible, score that of the rows predicted
+    right or R², and staleness for how
     many seconds what the asker saw of a model had not been true.
 
     A failure is shrunk to the least schedule that still fails and stored in a file, which `replay` runs again and
@@ -132,7 +142,11 @@ def simulate(
         table(["experiment", "what is asked"], papers)
         return 0
     drawn = [draw(what, one, peers, 60 * minutes, churn) for one in _seeds(seeds, seed)]
-    plans = [replace(plan, layer=layer) for plan in drawn]
+    if target is not None and data is None:
+        raise BadInput("--target says what to predict of the rows of --data: give both")
+    if data is not None and layer != "core":
+        raise BadInput("--data is for the layer core: whole daemons have rows of their own")
+    plans = [replace(plan, layer=layer, data=data, target=target) for plan in drawn]
     try:
         return _sweep(plans, jobs, dask, as_json, plot)
     except Ended as error:

@@ -60,7 +60,7 @@ OPERATIONS = (
 def run(plan: Plan, tell: Tell = nobody) -> Report:
     """Run a plan to its end, or to the first breach, and tell now and then how far it is.
 
-    Raises `BadInput` for an operation of another layer.
+    Raises `BadInput` for an operation of another layer, and for rows that nothing can be learnt of.
     """
     for operation in plan.operations:
         if operation.what not in OPERATIONS:
@@ -93,7 +93,7 @@ class Run:
         self.watched = range(0, plan.peers, step)
         self.invariants = Invariants(self.cluster, frozenset(self.watched)).watch()
         self.cluster.change_observers.append(self._ends)
-        known = lessons(plan.peers)
+        known = lessons(plan.peers, plan.data, plan.target)
         self.learners = Learners(self.cluster, known)
         self.clients = Clients(self.cluster, self.learners, known)
         self.timeline: list[dict[str, float]] = []

@@ -43,10 +43,17 @@ class Plan:
     """How packets fare on links that nothing was done to."""
     layer: str = "core"
     """What runs: "core" is the protocol alone, "daemon" whole daemons."""
+    data: str | None = None
+    """The file whose rows the peers of the layer core have learnt, in skewed parts; None where it is digits."""
+    target: str | None = None
+    """The column of that file that they predict; None is the last."""
 
     def to_data(self) -> dict[str, Any]:
         """Write it as plain data."""
-        plain = {name: getattr(self, name) for name in ("scenario", "seed", "peers", "seconds", "first", "layer")}
+        plain = {
+            name: getattr(self, name)
+            for name in ("scenario", "seed", "peers", "seconds", "first", "layer", "data", "target")
+        }
         return plain | {
             "format": FORMAT,
             "core": list(self.core),
@@ -70,6 +77,7 @@ class Plan:
                 None if data["first"] is None else int(data["first"]),
                 _weather(data["weather"]),
                 str(data.get("layer", "core")),
+                *(None if data.get(name) is None else str(data[name]) for name in ("data", "target")),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BadInput(f"this is no schedule of a simulation: {type(error).__name__}: {error}") from error

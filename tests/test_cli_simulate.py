@@ -129,13 +129,18 @@ def test_a_failing_sweep_stores_its_first_failure(shell: Shell, monkeypatch: pyt
         (["churn", "--seeds", "5..1"], "is not A..B"),
         (["churn", "--seeds", "x"], "is not A..B"),
         (["churn", "--minutes", "0"], "--minutes"),
+        (["churn", "--data", "few.csv"], "few.csv has 3 rows with a b, and a simulation needs 400"),
+        (["churn", "--data", "few.csv", "--target", "c"], "'c'"),
+        (["churn", "--data", "few.csv", "--layer", "daemon"], "--data is for the layer core"),
+        (["churn", "--target", "c"], "give both"),
         (["churn", "--plot", "churn.png"], "does not end in .svg"),
         (["churn", "--plot", "nowhere/churn.svg"], "there is no folder nowhere"),
         (["replay", "nothing.json"], "nothing.json"),
     ],
 )
-def test_bad_usage_is_a_sentence(shell: Shell, words: list[str], sentence: str) -> None:
+def test_bad_usage_is_a_sentence(shell: Shell, words: list[str], sentence: str, tmp_path: Path) -> None:
     """With code 2."""
+    (tmp_path / "few.csv").write_text("a,b\n1,2\n2,3\n3,4\n")
     done = shell("simulate", *words)
     assert done.code == 2
     assert sentence in done.err

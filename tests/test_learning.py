@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +35,28 @@ def test_parts_are_skewed_and_together_know_more_than_any_alone() -> None:
     together = known.score(combine([(str(at), part.vote, 1) for at, part in enumerate(known.parts)]))
     assert max(alone) < together
     assert all(len(part.vote.values) == ROWS == len(known.truth) for part in known.parts)
+
+
+def test_a_table_of_the_user_is_learnt_and_asked_about_as_well(tmp_path: Path) -> None:
+    """Numbers too: their score is R², and the plan says where the rows are."""
+    rng, path = random.Random(1), tmp_path / "rows.csv"
+    rows = [
+        (a, b, round(3 * a - b + rng.gauss(0, 0.1), 3)) for a, b in ((rng.random(), rng.random()) for _ in range(500))
+    ]
+    path.write_text("a,c,b\n" + "\n".join(f"{a},{c},{b}" for a, b, c in rows) + "\n")
+    given = replace(QUIET, data=str(path), target="c")
+    assert Plan.from_data(given.to_data()) == given
+    report = run(given)
+    assert report.held, report.breach
+    assert 0.8 < report.measures["score"] < 1.0
+
+
+def test_the_prices_of_california_are_learnt_in_skewed_parts(shared_data: Path) -> None:
+    """All parts together are better than most of them alone."""
+    known = learn(32, str(shared_data / "california_housing" / "housing.csv"), "median_house_value")
+    alone = [known.score(combine([("", part.vote, 1)])) for part in known.parts]
+    together = known.score(combine([(str(at), part.vote, 1) for at, part in enumerate(known.parts)]))
+    assert max(0.6, sum(alone) / len(alone)) < together
 
 
 def test_more_hosts_than_parts_share_them() -> None:
