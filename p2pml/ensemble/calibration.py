@@ -92,15 +92,14 @@ class Calibration:
     def temperature(self) -> float | None:
         """The temperature to take; None where the mean is the best that is known.
 
-        At none that comes into question are there more errors than by the mean, nor is the loss greater. It is the one
-        at which densities tell best whose the rows are, if they tell it at all, and else the mean's; unless the one
-        of least loss gains on that. Whatever is said to be so is so by more than SURE standard errors.
+        At none that comes into question are there more errors than by the mean, nor is the loss greater. Of these it is
+        the one at which densities tell best whose the rows are, if they tell it at all, and else the mean's; unless the
+        one of least loss gains on that. Whatever is said to be so is so by more than SURE standard errors.
         """
         sound = [at for at in range(_ALL) if self.errors[at] <= self.errors[0] and self.losses[at] <= self.losses[0]]
-        telling = 1 + max(range(_HEATS), key=lambda at: self.told[at])
-        told = self.told[telling - 1]
-        tells = told > SURE * self._deviation(self.squares[telling - 1], told)
-        chosen = telling if telling in sound and tells else 0
+        told, squares = (0.0, *self.told), (0.0, *self.squares)
+        telling = max(sound, key=lambda at: told[at])
+        chosen = telling if told[telling] > SURE * self._deviation(squares[telling], told[telling]) else 0
         best = min(sound, key=lambda at: self.losses[at])
         gain = self.losses[chosen] - self.losses[best]
         if gain > SURE * self._deviation(self._apart(chosen, best), gain):
