@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import importlib
 import os
 import random
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
@@ -448,7 +451,17 @@ def run_peer(options: PeerOptions) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # A user's own `package.module:factory` lies beside the data; last on the path, it cannot hide a library.
     sys.path.append(os.getcwd())
-    asyncio.run(_run(options))
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_run(options))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """That of uvloop where it is installed (`pip install p2pml[fast]`), else asyncio's own."""
+    try:
+        factory: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module("uvloop").new_event_loop
+    except ImportError:
+        return None
+    return factory
 
 
 async def _run(options: PeerOptions) -> None:
@@ -464,12 +477,22 @@ async def _run(options: PeerOptions) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, peer.stop)
         await peer.start()
+        settling = loop.create_task(_settle(peer))
         try:
             await peer.stopped()
         finally:
+            settling.cancel()
             await peer.close()
     finally:
         store.close()
+
+
+async def _settle(peer: Peer) -> None:
+    """Once there is a model, take what has been made by then out of the collector's sight, as it lives as long as the
+    peer: a collection then takes less than a millisecond, for which some answer waits, and not ten."""
+    await peer.fitting.settled()
+    gc.collect()
+    gc.freeze()
 
 
 def _log_mishap(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
