@@ -12,6 +12,19 @@ from typing import TextIO
 from p2pml.errors import BadInput
 
 
+def regular(path: str | None) -> Path | None:
+    """The file that --output means, links followed; None where it is standard output, a device or a pipe.
+
+    Raises `BadInput` where it is a directory.
+    """
+    if path is None or path == "-":
+        return None
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise BadInput(f"--output {path} is a directory: give the name of a file.")
+    return None if target.exists() and not target.is_file() else target
+
+
 @contextmanager
 def output(path: str | None) -> Iterator[TextIO]:
     """A text stream for a result, which replaces the file at `path` only if nothing goes wrong.

@@ -72,38 +72,64 @@ class Probabilities:
         return [[0.0 if place is None else row[place] for place in order] for row in probabilities]
 
 
-class CsvPredictions:
-    """Writes the input's rows as they were, with `prediction` and what was asked for beside it after them."""
+class Added:
+    """The columns that predictions bring beside the input's own."""
 
-    def __init__(self, stream: TextIO, proba: bool) -> None:
-        self._csv = csv.writer(stream, lineterminator="\n")
+    def __init__(self, proba: bool, state: dict[str, Any] | None = None) -> None:
         self._proba = proba
         self._probabilities = Probabilities()
-        self._headed = False
+        self._begun = bool(state)
+        self._probabilities.classes = state["classes"] if state else None
+
+    def state(self) -> dict[str, Any]:
+        """What a run that goes on has to know."""
+        return {"classes": self._probabilities.classes}
+
+    def columns(self, block: Block, answer: Predicted) -> dict[str, Sequence[object]]:
+        """The cells of each added column; raises `BadInput` where a column's name is taken."""
+        probabilities = self._probabilities.rows(block, answer) if self._proba else ()
+        added: dict[str, Sequence[object]] = {"prediction": answer["predictions"], **beside(answer)}
+        if self._proba:
+            names = [f"proba_{cell(label)}" for label in self._probabilities.classes or []]
+            if not names:
+                raise BadInput("--proba is for classification, and this ensemble's target is a number: leave it out.")
+            columns = zip(*probabilities, strict=True) if probabilities else [()] * len(names)
+            added |= dict(zip(names, columns, strict=True))
+        if not self._begun:
+            self._begun = True
+            if taken := [name for name in added if name in set(block.columns)]:
+                raise BadInput(f"The file has a column {taken[0]!r} already, which predict would add: rename it.")
+        return added
+
+
+class CsvPredictions:
+    """Writes the input's rows as they were, with `prediction` and what was asked for beside it after them.
+
+    `state` is that of an interrupted run which it goes on with."""
+
+    def __init__(self, stream: TextIO, proba: bool, state: dict[str, Any] | None = None) -> None:
+        self._csv = csv.writer(stream, lineterminator="\n")
+        self._added = Added(proba, state)
+        self._headed = bool(state)
+
+    def state(self) -> dict[str, Any]:
+        """What a run that goes on has to know."""
+        return self._added.state()
 
     def write(self, block: Block, answer: Predicted) -> None:
-        """Write one block; the first brings the head. Raises `BadInput` where a column's name is taken."""
-        rows = self._probabilities.rows(block, answer) if self._proba else ()
-        more = beside(answer)
+        """Write one block; the first brings the head."""
+        added = self._added.columns(block, answer)
         if not self._headed:
-            self._head(block.columns, list(more))
-        predictions = answer["predictions"]
-        for at, row in enumerate(block.data):
-            added = [predictions[at], *(column[at] for column in more.values()), *(rows[at] if rows else ())]
-            self._csv.writerow([cell(value) for value in (*row, *added)])
+            self._headed = True
+            self._csv.writerow([*block.columns, *added])
+        rows = ((*row, *more) for row, more in zip(block.data, zip(*added.values(), strict=True), strict=True))
+        if any(bool in set(map(type, cells)) for cells in (*block.data, *added.values())):
+            rows = (tuple(map(cell, row)) for row in rows)
+        # Python's own writer puts all but booleans as `cell` does.
+        self._csv.writerows(rows)
 
     def finish(self, votes: Votes, took: float) -> None:
         """Nothing: a CSV ends with its rows."""
-
-    def _head(self, columns: Sequence[str], more: list[str]) -> None:
-        self._headed = True
-        classes = self._probabilities.classes or []
-        if self._proba and not classes:
-            raise BadInput("--proba is for classification, and this ensemble's target is a number: leave it out.")
-        added = ["prediction", *more, *(f"proba_{cell(label)}" for label in classes)]
-        if taken := [name for name in added if name in set(columns)]:
-            raise BadInput(f"The file has a column {taken[0]!r} already, which predict would add: rename it.")
-        self._csv.writerow([*columns, *added])
 
 
 class JsonPredictions:

@@ -10,10 +10,11 @@ import csv
 import gzip
 import io
 import itertools
+import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -67,21 +68,33 @@ def read_table(path: str | Path) -> Table:
     return Table(columns, rows)
 
 
-def read_blocks(source: str | Path | BinaryIO, rows: int = 10_000) -> Iterator[Table]:
+def read_blocks(
+    source: str | Path | BinaryIO, rows: int = 10_000, reached: Callable[[float], None] = lambda share: None
+) -> Iterator[Table]:
     """The table in blocks of at most `rows` rows, read as they are asked for.
 
-    At least one block comes, which holds no row where the table has none. A stream is read from where it is
-    and not closed. BadInput, one sentence, for all that is wrong with it.
+    At least one block comes, which holds no row where the table has none. A stream is read from where it is and not
+    closed. Before each block `reached` is told which share of a file has been read. BadInput, one sentence, for all
+    that is wrong with it.
     """
     with _opened(source) as (stream, name):
         start = stream.peek(8)[:8]
+        # How long a stream is nobody knows.
+        size = os.path.getsize(source) if isinstance(source, str | Path) and stream.seekable() else 0
+
+        def told(blocks: Iterator[Table]) -> Iterator[Table]:
+            for block in blocks:
+                if size:
+                    reached(stream.tell() / size)
+                yield block
+
         if start.startswith(_GZIP):
             with gzip.GzipFile(fileobj=stream) as unpacked:
-                yield from _text_blocks(io.BufferedReader(unpacked), name, rows)
+                yield from told(_text_blocks(io.BufferedReader(unpacked), name, rows))
         elif start.startswith(_PARQUET):
-            yield from _parquet_blocks(stream, name, rows)
+            yield from _parquet_blocks(stream, name, rows, reached)
         else:
-            yield from _text_blocks(stream, name, rows)
+            yield from told(_text_blocks(stream, name, rows))
 
 
 @contextmanager
@@ -204,7 +217,9 @@ def _transposed(header: list[str], records: list[list[str]]) -> dict[str, list[o
     return {name: list(cells) for name, cells in zip(header, zip(*records, strict=True), strict=True)}
 
 
-def _parquet_blocks(stream: io.BufferedReader[Any], name: str, rows: int) -> Iterator[Table]:
+def _parquet_blocks(
+    stream: io.BufferedReader[Any], name: str, rows: int, reached: Callable[[float], None]
+) -> Iterator[Table]:
     try:
         import pyarrow as arrow
         import pyarrow.parquet as parquet
@@ -221,9 +236,10 @@ def _parquet_blocks(stream: io.BufferedReader[Any], name: str, rows: int) -> Ite
             for field in file.schema_arrow:
                 if arrow.types.is_nested(field.type) or arrow.types.is_binary(field.type):
                     raise BadInput(f"{name}: column {field.name!r} holds {field.type}: give it single values")
-            empty = True
+            empty, seen = True, 0
             for batch in file.iter_batches(batch_size=rows):
-                empty = False
+                empty, seen = False, seen + batch.num_rows
+                reached(seen / file.metadata.num_rows)
                 columns = (_plain(column) for column in batch.columns)
                 yield Table(dict(zip(header, columns, strict=True)), batch.num_rows)
             if empty:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .words import plain
 
@@ -37,6 +37,18 @@ class Tally:
             "expected": self._expected,
             "missing": list(self._missing.values()),
         }
+
+    def state(self) -> list[Any]:
+        """All that it has counted, as plain data; `restored` is the other end."""
+        return [self._fewest, self._most, self._expected, list(self._missing.values())]
+
+    @classmethod
+    def restored(cls, state: list[Any]) -> Tally:
+        """A tally that goes on from a state."""
+        tally = cls()
+        tally._fewest, tally._most, tally._expected, missing = state
+        tally._missing = {entry["peer"]: entry for entry in missing}
+        return tally
 
     def __str__(self) -> str:
         cast = f"{self._fewest or 0}" if self._fewest in (None, self._most) else f"{self._fewest} to {self._most}"
