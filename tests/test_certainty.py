@@ -30,11 +30,11 @@ def test_a_sketch_has_the_distribution_of_its_numbers() -> None:
 
 
 def test_of_few_numbers_there_is_no_sketch() -> None:
-    """And of some, a point for each group that may be told."""
+    """Of some there is a point for each."""
     assert Sketch.of(np.ones(4), 5) is None
     found = Sketch.of(np.arange(23.0), 5)
     assert found is not None
-    assert (found.rows, len(found.values)) == (23, 4)
+    assert (found.rows, found.values.tolist()) == (23, list(range(23)))
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_what_cannot_be_a_sketch_is_refused(data: object) -> None:
         Sketch.from_data(data)
 
 
-@pytest.mark.parametrize(("rows", "groups"), [(60, 1), (60, 4), (1_000, 3)])
+@pytest.mark.parametrize(("rows", "groups"), [(20, 4), (60, 1), (1_000, 3)])
 def test_bounds_hold_as_often_as_they_say(rows: int, groups: int) -> None:
     """Over many draws of the held-out rows and of new ones, whatever the number of peers that hold them."""
     rng = np.random.default_rng(rows + groups)

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from p2pml.errors import RemoteError
 
 from .values import Floats
 
 POINTS = 100
-"""Quantiles of a sketch: each stands for a hundredth of the rows, which is finer than the coverage of 200 rows is."""
+"""Quantiles of a sketch at most: each stands for a hundredth of the rows, finer than 1,000 rows tell of coverage."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,17 +25,18 @@ class Sketch:
 
     @classmethod
     def of(cls, numbers: Floats, least: int) -> Sketch | None:
-        """The sketch of numbers, shape (rows,); None of fewer than `least`, which would be told one by one."""
+        """The sketch of numbers, shape (rows,); None of fewer than `least`, of which nothing may be told."""
         rows = len(numbers)
         if rows < max(1, least):
             return None
-        # A point for each `least` numbers at most, so that none is the number of one row among fewer.
-        points = max(1, min(POINTS, rows // max(1, least)))
+        points = min(POINTS, rows)
         ranks = np.ceil(np.arange(1, points + 1) * rows / points).astype(int) - 1
         return cls(rows, np.sort(numbers)[ranks].astype("<f4").astype(np.float64))
 
     def share(self, points: Floats) -> Floats:
-        """The share of the numbers up to each point, any shape, linear between quantiles."""
+        """The share of the numbers up to each point, any shape; between quantiles that stand for several, linear."""
+        if self.rows == len(self.values):
+            return np.asarray(np.searchsorted(self.values, points, side="right") / self.rows)
         values, after = np.unique(self.values[::-1], return_index=True)
         return np.interp(points, values, 1 - after / len(self.values), left=0.0)
 
@@ -67,21 +67,13 @@ def thresholds(sketches: list[Sketch], weights: Floats, level: float) -> Floats:
     points = np.unique(np.concatenate([each.values for each in sketches]))
     table = np.stack([each.share(points) for each in sketches])
     own = (np.square(weights) / np.array([each.rows for each in sketches])[:, None]).sum(axis=0)
-    wanted = level * (1 + own)
-
-    def share(at: NDArray[np.int64]) -> Floats:
-        found: Floats = (weights * table[:, at]).sum(axis=0)
-        return found
-
-    # The first point that reaches it, by bisection for all rows at once, and then the line to it from the one before.
-    low, high = np.zeros(weights.shape[1], np.int64), np.full(weights.shape[1], len(points) - 1)
-    while (low < high).any():
-        middle = (low + high) // 2
-        enough = share(middle) >= wanted
-        low, high = np.where(enough, low, np.minimum(middle + 1, high)), np.where(enough, middle, high)
-    before = np.maximum(low - 1, 0)
-    least, most = share(before), share(low)
-    part = np.where(most > least, (wanted - least) / np.where(most > least, most - least, 1.0), 1.0)
-    found: Floats = points[before] + np.clip(part, 0.0, 1.0) * (points[low] - points[before])
     # Shares add up to 1 but for rounding.
-    return np.where(most >= wanted - 1e-9, found, np.inf)
+    wanted = level * (1 + own) - 1e-12
+    # The first point that reaches it, by bisection for all rows at once.
+    low, high = np.zeros(weights.shape[1], np.int64), np.full(weights.shape[1], len(points))
+    while (open_ := low < high).any():
+        middle = np.minimum((low + high) // 2, len(points) - 1)
+        enough = (weights * table[:, middle]).sum(axis=0) >= wanted
+        high = np.where(open_ & enough, middle, high)
+        low = np.where(open_ & ~enough, middle + 1, low)
+    return np.where(low < len(points), points[np.minimum(low, len(points) - 1)], np.inf)

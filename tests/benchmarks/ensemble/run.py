@@ -112,21 +112,29 @@ def one_run(name: str, seed: int) -> dict[str, float]:
     schema = infer(case.columns, case.target)
     truth = schema.truth(case.columns)
     cluster = Cluster(schema, case, [pool[train_rows] for pool, train_rows, _ in cuts], seed)
-    held_out = {each: pool[held] for each, (pool, _, held) in zip(cluster.names, cuts, strict=True)}
-    heard = {each: cluster.ask(taken(case, held)) for each, held in held_out.items()}
-    trials = {
-        each: Trial.of(truth[held][:TRIED], *first(heard[each], TRIED), each, MIN_COUNT)
-        for each, held in held_out.items()
+    held_out = {
+        each: (truth[pool[held]], cluster.ask(taken(case, pool[held])))
+        for each, (pool, _, held) in zip(cluster.names, cuts, strict=True)
     }
-    rules, asked = Rules(trials), cluster.ask(taken(case, np.flatnonzero(is_test)))
-    wanted = truth[is_test]
+    test = taken(case, np.flatnonzero(is_test))
+    whole = train(schema, case.columns, np.concatenate(pools), case.model, seed)
+    return figures(held_out, (truth[is_test], cluster.ask(test)), combine([("", whole.vote(test), 1)]), rng)
+
+
+def figures(
+    held_out: Mapping[str, tuple[Any, Heard]], test: tuple[Any, Heard], whole: Answer, rng: np.random.Generator
+) -> dict[str, float]:
+    """The figures of truths and votes on each peer's held-out rows and on the test, and of the one model's answer."""
+    trials = {
+        each: Trial.of(true[:TRIED], *first(heard, TRIED), each, MIN_COUNT) for each, (true, heard) in held_out.items()
+    }
+    rules, (wanted, asked) = Rules(trials), test
     found = {rule: score(wanted, rules.answer(rule, asked)) for rule in (*RULES, "auto", "stacked")}
     found["alone"] = float(np.mean([score(wanted, combine([vote])) for vote in asked[0]]))
-    whole = train(schema, case.columns, np.concatenate(pools), case.model, seed)
-    found["all rows"] = score(wanted, combine([("", whole.vote(taken(case, np.flatnonzero(is_test))), 1)]))
+    found["all rows"] = score(wanted, whole)
     found["within 90 %"] = covered(rules, asked, wanted)
     for rule in ("auto", "local"):
-        lags = [behind(rules, rule, each, heard[each], truth[held]) for each, held in held_out.items()]
+        lags = [behind(rules, rule, each, heard, true) for each, (true, heard) in held_out.items()]
         found[f"behind, {rule}"] = float(np.nanmean(lags))
     found["30 % gone"] = lost(rules, asked, wanted, rng)
     return found
