@@ -187,7 +187,7 @@ class Host:
 
     def _fire(self, node: Node, token: int) -> None:
         """Fire a timer of a run, if that still goes on."""
-        if self.node is node:
+        if self.node is node and (self._waiting is not None or node.awaits(token)):
             self.take(TimerFired(token))
 
     def _if_same(self, node: Node | None, event: Event) -> None:

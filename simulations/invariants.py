@@ -85,10 +85,13 @@ class Invariants:
 
     def __call__(self, host: Host, event: Event, effects: list[Effect]) -> None:
         """Check everything after one event."""
-        own = host.running.record(host.id)
-        if own is not self._own.get(host.index):
+        node = host.node
+        assert node is not None
+        own = node.record(host.id)
+        index = host.index
+        if own is not self._own.get(index):
             self._check_own(host, own)
-        if self.hosts is not None and host.index not in self.hosts:
+        if self.hosts is not None and index not in self.hosts:
             return
         self._check_effects(host, event, effects)
         self._check_queues(host)

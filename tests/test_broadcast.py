@@ -55,3 +55,21 @@ def test_dropped_news_is_not_sent() -> None:
     broadcasts.drop("a")
     broadcasts.drop("a")
     assert broadcasts.take(ROOMY, 9) == []
+
+
+def test_what_others_tell_counts_as_told() -> None:
+    """News that was sent a few times goes as soon as it was sent or heard often enough, and not before."""
+    broadcasts = queue(b"a")
+    broadcasts.echo("b", 1, 9)
+    for _ in range(9):
+        broadcasts.echo("a", 1, 9)
+    assert broadcasts.take(ROOMY, 9) == [b"a"]
+    broadcasts.echo("a", 1, 9)
+    assert broadcasts.take(ROOMY, 9) == []
+
+
+def test_news_that_waited_keeps_its_count() -> None:
+    """Packets that take a part of the news count for that part alone."""
+    broadcasts = queue(b"long", b"s")
+    assert [broadcasts.take(1, 3) for _ in range(4)] == [[b"s"]] * 3 + [[]]
+    assert [broadcasts.take(ROOMY, 3) for _ in range(4)] == [[b"long"]] * 3 + [[]]

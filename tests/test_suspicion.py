@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from gossip_support import Jar, claim, identity
 
-from p2pml.gossip import Me, Settings, Status
+from p2pml.gossip import Effect, Event, Me, MemberChanged, Notify, Settings, Status, TimerFired
 from p2pml.gossip.messages import Ack, Claim, Nack, Ping, PingRequest
 from p2pml.gossip.suspicion import FREEZES_LIMIT, HEALING_GRACE, timeout
+from p2pml.simulations.cluster import Cluster, Host
 
 LAN = Settings.lan()
 A, B, C, D = (identity(index) for index in range(1, 5))
@@ -397,3 +398,25 @@ def test_who_repeats_a_refuted_claim_is_answered_once_an_interval() -> None:
     one.clear()
     one.hear(A, Claim(claim(me, Status.SUSPECT)))
     assert one.said(Claim, A.address)
+
+
+def test_in_a_crowd_most_leave_the_verdict_to_who_accused() -> None:
+    """A few judge a crash at its deadline; the others hear of it before they would."""
+    cluster = Cluster(60, seed=3, direct=True)
+    cluster.form()
+    cluster.run(1)
+    cluster[7].crash()
+    judges: list[Host] = []
+
+    def count(host: Host, event: Event, effects: list[Effect]) -> None:
+        if isinstance(event, TimerFired):
+            changes = [effect.change for effect in effects if isinstance(effect, Notify)]
+            judges.extend(
+                host for one in changes if isinstance(one, MemberChanged) and one.member.status is Status.DEAD
+            )
+
+    cluster.observers.append(count)
+    while cluster.believed(7) != {Status.DEAD}:
+        cluster.run(1)
+        assert cluster.clock.now < 60
+    assert 0 < len(judges) < 20

@@ -23,10 +23,7 @@ from .effects import GenerationRaised, IdentityConflict, MemberChanged
 from .messages import Claim
 from .records import Address, Record, Status, check_address, is_unspecified, merge
 from .said import Said
-from .suspicion import Doubt, Suspicions
-
-WITNESSES = 5
-"""Members that probe a suspect as soon as they hear of an accusation: enough that three confirm it, and no crowd."""
+from .suspicion import WITNESSES, Doubt, Suspicions
 
 
 class Membership:

@@ -129,12 +129,16 @@ class Node:
             context.now = now
         effects: list[Effect] = []
         context.effects = effects
-        if context.silent or not (self._started or isinstance(event, Start | SetEntry | Moved)):
-            self._ignore(event)
-        else:
+        if self._started and not context.silent:
             self._handlers[type(event)](event)
-            if self._started and context.broadcasts.subjects:
+            if context.broadcasts.subjects:
                 self._gossip.wake()
+        elif isinstance(event, Start | SetEntry | Moved) and not context.silent:
+            self._handlers[type(event)](event)
+            if self._started:
+                self._gossip.wake()
+        else:
+            self._ignore(event)
         return effects
 
     # What can be asked.
@@ -173,6 +177,10 @@ class Node:
         return self._membership.highest_generation
 
     # What an onlooker may want to check: a simulation, or telemetry.
+
+    def awaits(self, token: int) -> bool:
+        """Whether a timer was not overtaken: firing one that was does nothing."""
+        return self._context.due(token) is not None
 
     def record(self, peer: str) -> Record | None:
         """Look up the strongest claim heard about a member."""

@@ -36,6 +36,13 @@ SPLIT_SHARE = 0.25
 FREEZES_LIMIT = 3
 """How often one suspicion is frozen: members that come and go cannot put a death off for more than a few seconds."""
 
+WITNESSES = 5
+"""Members that probe a suspect as soon as they hear of an accusation: enough that three confirm it, and no crowd."""
+
+JUDGED_LATER = 3.0
+"""Probe intervals by which most members of a large cluster judge later than the accusers and a few others: the news
+of the verdict takes less, and spares each of them a last probe and the last words."""
+
 LAST_WORDS = (0.5, 0.25)
 """Probe intervals before a verdict at which the suspect is told once more: the network may be back since the probe."""
 
@@ -67,11 +74,13 @@ class Doubt(Protocol):
 class Suspicion:
     """One suspected member: since when, and since when a third member was heard meanwhile.
 
-    `frozen` is when the earliest verdict is, since something spoke against it; `freezes` counts how often.
+    `patience` is for how long it is left to others to judge first (s). `frozen` is when the earliest verdict is, since
+    something spoke against it; `freezes` counts how often.
     """
 
     subject: str
     started: float
+    patience: float
     accusers: int = 0
     deadline: float = 0.0
     token: int = 0
@@ -104,14 +113,21 @@ class Suspicions:
         """Begin a suspicion, or count the accusers of one that is open."""
         suspicion = self._open.get(record.id)
         if suspicion is None:
-            suspicion = self._open[record.id] = Suspicion(record.id, self._context.now)
+            suspicion = self._open[record.id] = Suspicion(record.id, self._context.now, self._patience())
             self.unheard[record.id] = suspicion
+        if self._context.me.id in record.accusers:
+            suspicion.patience = 0.0
         # Names that nobody knows are no independent witnesses.
         suspicion.accusers = sum(
             self._context.members.is_live(accuser) for accuser in record.accusers if accuser != record.id
         )
         if not suspicion.waiting:
             self._schedule(suspicion)
+
+    def _patience(self) -> float:
+        context = self._context
+        first = not context.settings.lifeguard or context.rng.random() * context.members.live < WITNESSES
+        return 0.0 if first else JUDGED_LATER * context.settings.probe_interval
 
     def close(self, subject: str) -> None:
         """End a suspicion: it was refuted, or overtaken."""
@@ -192,7 +208,7 @@ class Suspicions:
         soonest = context.now + LAST_WORDS[0] * context.settings.probe_interval
         if context.now < suspicion.deadline < soonest:
             soonest = suspicion.deadline
-        deadline = max(soonest, suspicion.started + span, suspicion.frozen)
+        deadline = max(soonest, suspicion.started + span + suspicion.patience, suspicion.frozen)
         if deadline != suspicion.deadline:
             self._await(suspicion, deadline)
 
