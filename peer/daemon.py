@@ -129,7 +129,11 @@ class Peer:
             timeout=aiohttp.ClientTimeout(sock_connect=CONNECT),
             trust_env=False,
         )
-        self._assemble()
+        try:
+            self._assemble()
+        except BadInput:
+            await self._session.close()
+            raise
         await self.pump.open(udp)
         self._runner = web.AppRunner(
             Api(self).application(), access_log=None, handle_signals=False, shutdown_timeout=LAST_ANSWERS

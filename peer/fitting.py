@@ -38,11 +38,17 @@ class Fitting:
         """Why the last training failed, as it was raised."""
 
     def serve(self, trained: Trained) -> None:
-        """Serve a model from disk as the outcome of its command."""
+        """Serve a model from disk as the outcome of its command.
+
+        A training for a later one, of which was heard while the model was read, goes on; any other is given up.
+        """
         self._voting.trained = trained
-        self._done, self.wanted = trained.command.epoch, trained.command
-        self.state = ModelState.READY
-        self._settled.set()
+        self._done = trained.command.epoch
+        if self._task is None or trained.command.epoch >= self.wanted.epoch:
+            if self._task is not None:
+                self._task.cancel()
+            self.wanted, self.state = trained.command, ModelState.READY
+            self._settled.set()
         self._changed()
 
     def begin(self, command: FitCommand) -> None:

@@ -12,16 +12,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from p2pml.errors import BadInput
-from p2pml.gossip import Change, IdentityConflict
+from p2pml.gossip import Address, Change, IdentityConflict
 
 from . import recovery
 from .asking import Clients
-from .cluster import Cluster, Disk, Host
+from .cluster import PORT, Cluster, Disk, Host
 from .invariants import LAWS, Broken, Invariants
 from .learners import Learners
 from .lessons import lessons
 from .network import Rule
-from .operations import Operation
+from .operations import MEANINGS, Operation
 from .plans import Plan
 from .reports import CRASH, LATE, LIVENESS, SAFETY, UNTRUE, VOTES, Breach, Report, Tell, nobody
 
@@ -40,21 +40,9 @@ WATCHED = 100
 STAYS = "no peer ends by itself"
 NO_ERROR = "nothing goes wrong inside"
 
-OPERATIONS = (
-    "partition",
-    "cut",
-    "loss",
-    "heal",
-    "crash",
-    "restart",
-    "leave",
-    "pause",
-    "black-hole",
-    "slow",
-    "torn",
-    "fit",
-)
-"""What this layer can do of the vocabulary: it has no connections that could be reset."""
+WHOLE = frozenset({"reset", "mute", "drip", "skew", "jump", "boast", "bad-votes", "forge", "noise", "replay"})
+OPERATIONS = tuple(what for what in MEANINGS if what not in WHOLE)
+"""What this layer can do of the vocabulary: it has no connections, no clocks and no liars."""
 
 
 def run(plan: Plan, tell: Tell = nobody) -> Report:
@@ -64,7 +52,7 @@ def run(plan: Plan, tell: Tell = nobody) -> Report:
     """
     for operation in plan.operations:
         if operation.what not in OPERATIONS:
-            raise BadInput(f"the layer core has no {operation.what!r}: it is for whole daemons")
+            raise BadInput(f"the layer core has no {operation.what!r}: run it on whole daemons, with --layer daemon")
     with no_collector():
         this = Run(plan, tell)
         return this.report(this.breach())
@@ -99,6 +87,8 @@ class Run:
         self.timeline: list[dict[str, float]] = []
         self.recovered: float | None = None
         self._carried = (0, 0)
+        self._moves = 0
+        self._copies: dict[int, Disk] = {}
         first = plan.peers if plan.first is None else plan.first
         for host in self.cluster.hosts[:first]:
             self.cluster.clock.after(host.index / plan.peers, self._boot, host)
@@ -194,8 +184,20 @@ class Run:
                 network.cut(here, [cluster[index].address for index in operation.others])
             case "loss":
                 self._worsen("loss", here, loss=operation.amount)
+            case "duplicate":
+                self._worsen("duplicate", here, duplication=operation.amount)
+            case "reorder":
+                self._worsen("reorder", here, reordering=operation.amount)
+            case "heal" if here:
+                network.mend(here)
             case "heal":
                 network.heal()
+            case "swap" if len(hosts) == 2:
+                self._settle(hosts, [host.address for host in reversed(hosts)])
+            case "move":
+                self._moves += len(hosts)
+                free = range(self._moves - len(hosts), self._moves)
+                self._settle(hosts, [(f"10.128.{number >> 8}.{number & 255}", PORT) for number in free])
             case "black-hole":
                 name = f"black hole {operation.at}"
                 network.cut(here, None, name)
@@ -216,14 +218,27 @@ class Run:
         if worse != self.plan.weather:
             network.rules += [Rule(name, here or None, None, worse), Rule(name, None, here or None, worse)]  # type: ignore[arg-type]
 
+    def _settle(self, hosts: list[Host], addresses: list[Address]) -> None:
+        """Start hosts anew at other addresses."""
+        for host in hosts:
+            host.crash()
+        for host, address in zip(hosts, addresses, strict=True):
+            host.address = address
+            self._boot(host)
+
     def _do_to(self, host: Host, operation: Operation) -> None:
         cluster = self.cluster
         match operation.what:
-            case "crash":
+            case "crash" | "power" | "die-writing":
                 host.crash()
-            case "torn":
+            case "torn" | "flip":
                 host.crash()
                 host.disk = Disk()
+            case "copy":
+                self._copies[host.index] = replace(host.disk)
+            case "stale":
+                host.crash()
+                host.disk = replace(self._copies.get(host.index, Disk()))
             case "restart":
                 host.crash()
                 self._boot(host)

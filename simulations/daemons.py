@@ -16,6 +16,7 @@ import logging
 import os
 import random
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,8 @@ import structlog
 from p2pml.gossip import Status
 from p2pml.peer.rare import rare_turns
 
+from . import promises
+from .disks import Died, Disks
 from .faults import Faults
 from .kernel import NetworkedLoop
 from .loop import Process
@@ -33,6 +36,7 @@ from .machines import Machine, warm_up
 from .network import Rule
 from .parts import write_part
 from .plans import Plan
+from .promises import Onlooker
 from .questions import Client
 from .reports import CRASH, LATE, LIVENESS, SAFETY, UNTRUE, VOTES, Breach, Report, Tell, nobody
 from .sandbox import sandbox
@@ -43,11 +47,15 @@ QUIET = 10.0
 """Seconds at the start in which no rare turn is taken: all train their first model."""
 GLANCE = 1.0
 """Virtual seconds between two looks at what is believed."""
+AT_REST = 6.0
+"""Datagrams a second of each peer below which a cluster is at rest: some two are the probes and their answers."""
+LISTENING = 3.0
+"""Virtual seconds over which they are counted."""
 VOUCHING = 5
 """Machines of the core whose answers must all hold every vote of the core when it has recovered."""
 ROWS = 40
 """Rows of each peer's part."""
-RARE = (0.0, 0.0, 0.01, 0.05)
+RARE = (0.0, 0.01, 0.05, 0.1)
 """Probabilities of which each run has one: that the daemon takes a rare turn where it has a choice."""
 UNEXPECTED = ("a request failed unexpectedly", "something went wrong inside")
 """What a daemon logs where it made a mistake."""
@@ -55,7 +63,17 @@ UNEXPECTED = ("a request failed unexpectedly", "something went wrong inside")
 STAYS = "no peer ends by itself"
 NO_ERROR = "nothing goes wrong inside"
 VIEWS = "the core's views equal the live peers"
-LAWS = {LATE: SAFETY, UNTRUE: SAFETY, STAYS: SAFETY, NO_ERROR: CRASH, VIEWS: LIVENESS, VOTES: LIVENESS}
+CALM = "message rates return to their baseline"
+LAWS = {
+    **dict.fromkeys(promises.LAWS, SAFETY),
+    CALM: LIVENESS,
+    LATE: SAFETY,
+    UNTRUE: SAFETY,
+    STAYS: SAFETY,
+    NO_ERROR: CRASH,
+    VIEWS: LIVENESS,
+    VOTES: LIVENESS,
+}
 """The properties, and the kind of each one's failure."""
 
 
@@ -68,10 +86,10 @@ def run(plan: Plan, every: float = 2.0, rare: float | None = None, tell: Tell = 
     # In memory, where there is such a folder: a real disk's waits are no part of virtual time.
     memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 (the run's folder is made in it)
     with tempfile.TemporaryDirectory(prefix="p2pml-simulation-", dir=memory) as folder:
-        loop = NetworkedLoop(plan.seed, plan.weather)
+        loop, disks = NetworkedLoop(plan.seed, plan.weather), Disks()
         try:
-            with sandbox(loop, plan.seed):
-                this = Run(plan, loop, Path(folder), every, rare)
+            with sandbox(loop, plan.seed, lambda descriptor: disks.fsync(descriptor, loop.now)):
+                this = Run(plan, loop, disks, Path(folder), every, rare)
                 this.tell = tell
                 with hearing(this), rare_turns(this.rarely):
                     return loop.run_until_complete(this.to_the_end())
@@ -87,11 +105,12 @@ def hearing(this: Run) -> Iterator[None]:
     def hear(logger: object, name: str, event: structlog.typing.EventDict) -> NoReturn:
         if name == "error" and event["event"] in UNEXPECTED:
             this.breach(NO_ERROR, f"{event['event']}: {event.get('why')}")
+        this.seen[f"log {event['event']}"] += 1
         raise structlog.DropEvent
 
     structlog.configure(
         processors=[hear],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
         cache_logger_on_first_use=False,
     )
     try:
@@ -103,21 +122,31 @@ def hearing(this: Run) -> Iterator[None]:
 class Run:
     """One run of a plan."""
 
-    def __init__(self, plan: Plan, loop: NetworkedLoop, folder: Path, every: float, rare: float | None) -> None:
+    def __init__(
+        self, plan: Plan, loop: NetworkedLoop, disks: Disks, folder: Path, every: float, rare: float | None
+    ) -> None:
         """Make the machines; all are down."""
         self.plan, self.loop, self.kernel = plan, loop, loop.kernel
         self.rng = random.Random(f"{plan.seed}/run")  # noqa: S311 (a simulation)
         self.rare = self.rng.choice(RARE) if rare is None else rare
         for index in range(plan.peers):
             write_part(folder / f"part-{index}.csv", index, plan.peers, ROWS, plan.seed)
-        self.machines = [Machine(loop, index, folder, plan.seed) for index in range(plan.peers)]
+        self.machines = [Machine(loop, index, folder, plan.seed, disks) for index in range(plan.peers)]
+        if any(operation.what == "replay" for operation in plan.operations):
+            self.kernel.kept = {}
         self.core = [self.machines[index] for index in plan.core]
         self.faults = Faults(loop, self.machines, self.rng)
         self.client = Client(self, every)
         self.timeline: list[dict[str, float]] = []
-        self.turns: dict[str, int] = {}
+        # Nothing proves an identity: who makes packets up can invent peers, and be somebody.
+        self.honest = not any(operation.what == "noise" for operation in plan.operations)
+        self.onlooker = Onlooker(self.machines, self.honest)
+        self.seen: Counter[str] = Counter()
+        """What happened, by what it is: operations, rare turns, warnings of the daemons, answers by kind."""
         self.first: Breach | None = None
         self.recovered: float | None = None
+        self.resting = False
+        """Whether nobody is asked any more."""
         self.tell: Tell = nobody
         self._broken = asyncio.Event()
         loop.set_exception_handler(self._mishap)
@@ -136,6 +165,7 @@ class Run:
         await self._recover()
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
+        await self._come_to_rest()
         report = self._report()
         await self._take_down()
         return report
@@ -143,19 +173,20 @@ class Run:
     def breach(self, law: str, words: str) -> None:
         """Note that a property does not hold; the first one ends the run."""
         if self.first is None:
-            self.first = Breach(law, LAWS[law], self.loop.time(), words)
+            self.first = Breach(law, LAWS[law], self.loop.now, words)
             self._broken.set()
 
     def rarely(self, site: str) -> bool:
         """Whether the daemon takes a rare turn; each that is taken is counted."""
-        if not QUIET < self.loop.time() < self.plan.seconds or self.rng.random() >= self.rare:
+        if not QUIET < self.loop.now < self.plan.seconds or self.rng.random() >= self.rare:
             return False
-        self.turns[site] = self.turns.get(site, 0) + 1
+        self.seen[f"rare {site}"] += 1
         return True
 
     def _do(self, operation: Any) -> None:
-        if self.loop.time() <= self.plan.seconds:
+        if self.loop.now <= self.plan.seconds:
             self.kernel.note(str(operation))
+            self.seen[f"operation {operation.what}"] += 1
             if operation.what == "fit":
                 self.client.fit(self.machines[operation.hosts[0]])
             else:
@@ -163,7 +194,7 @@ class Run:
 
     async def _let_pass(self, until: float) -> None:
         """Let time pass, up to a time or the first breach, and look at the peers now and then."""
-        while self.first is None and (left := until - self.loop.time()) > 1e-6:
+        while self.first is None and (left := until - self.loop.now) > 1e-6:
             try:
                 await asyncio.wait_for(self._broken.wait(), min(GLANCE, left))
             except TimeoutError:
@@ -171,16 +202,28 @@ class Run:
 
     async def _recover(self) -> None:
         """Heal the core, and give it its time to be whole."""
-        begin = self.loop.time()
+        begin = self.loop.now
         self.faults.heal(self.core)
         wrong: tuple[str, str] | None = (VIEWS, "nobody looked")
         while self.first is None and wrong is not None:
-            if self.loop.time() > begin + PATIENCE:
+            if self.loop.now > begin + PATIENCE:
                 self.breach(*wrong)
                 return
-            await self._let_pass(self.loop.time() + GLANCE)
+            await self._let_pass(self.loop.now + GLANCE)
             wrong = self._strangers() or await self._missing_votes()
-        self.recovered = self.loop.time() - begin
+        self.recovered = self.loop.now - begin
+
+    async def _come_to_rest(self) -> None:
+        """Wait until nobody has anything to tell; where somebody is cut off from the core, there always is."""
+        begin, self.resting = self.loop.now, True
+        while self.first is None and {machine for machine in self.machines if machine.up} <= set(self.core):
+            before = self.kernel.datagrams
+            await self._let_pass(self.loop.now + LISTENING)
+            rate = (self.kernel.datagrams - before) / len(self.core) / LISTENING
+            if rate <= AT_REST:
+                return
+            if self.loop.now > begin + PATIENCE:
+                self.breach(CALM, f"each peer gets {rate:.1f} datagrams a second, and has nothing to tell")
 
     def _strangers(self) -> tuple[str, str] | None:
         """Who of the core does not hold who of the core alive."""
@@ -205,11 +248,15 @@ class Run:
 
     def _glance(self) -> None:
         for machine in self.machines:
-            if machine.failure is not None:
+            if machine.failure is not None and (self.honest or not machine.usurped):
                 self.breach(STAYS, f"{machine.name}: {machine.failure}")
+        if (wrong := self.onlooker.look()) is not None:
+            self.breach(*wrong)
+        if self.resting:
+            return
         up = [machine for machine in self.machines if machine.serving]
         believed = sum(len(self.believed(machine)) for machine in up)
-        row = {"time": self.loop.time(), "alive": float(len(up)), "believed": believed / max(1, len(up))}
+        row = {"time": self.loop.now, "alive": float(len(up)), "believed": believed / max(1, len(up))}
         self.timeline.append(row | self.client.since_last_time())
         self.tell(self.loop.time())
 
@@ -220,22 +267,25 @@ class Run:
 
     def _mishap(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
+        if isinstance(error, Died):
+            return
         self.breach(NO_ERROR, f"{context['message']}: {type(error).__name__}: {error}")
 
     def _report(self) -> Report:
-        kernel, seconds = self.kernel, max(GLANCE, self.loop.time())
+        kernel, seconds = self.kernel, max(GLANCE, self.loop.now)
         measures = self.client.measures() | {
-            "seconds": self.loop.time(),
+            "seconds": self.loop.now,
             "operations": float(len(self.plan.operations)),
             "messages_per_peer_second": kernel.packets / self.plan.peers / seconds,
             "bytes_per_peer_second": kernel.bytes / self.plan.peers / seconds,
         }
-        measures |= {f"rare {site}": float(self.turns[site]) for site in sorted(self.turns)}
         if self.recovered is not None:
             measures["recovered_after"] = self.recovered
         properties = {law: self.first is None or self.first.property != law for law in LAWS}
         plan = self.plan
-        return Report(plan.scenario, plan.seed, kernel.trace, properties, measures, self.first, tuple(self.timeline))
+        seen = dict(sorted((self.seen + self.onlooker.seen()).items()))
+        breach, timeline = self.first, tuple(self.timeline)
+        return Report(plan.scenario, plan.seed, kernel.trace, properties, measures, breach, timeline, seen)
 
     async def _take_down(self) -> None:
         """End all programs, the dead and the paused among them, so that each frees what it holds."""

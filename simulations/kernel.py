@@ -12,6 +12,7 @@ import errno
 import os
 import random
 import socket
+from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass, field
@@ -53,7 +54,11 @@ class Kernel:
         """Have no socket yet. The rules of `network` name each machine by its address with `port`."""
         self.loop, self.network = loop, network
         self.context = Context()
-        self.packets = self.bytes = 0
+        self.packets = self.bytes = self.datagrams = 0
+        self.kept: dict[str, deque[tuple[Address, bytes]]] | None = None
+        """The last datagrams that each machine sent, with their targets; None where nobody asks for them."""
+        self.rates: dict[str, float] = {}
+        """Bytes a second that machines say on their connections, where that is limited; 0 is not a word."""
         self._port, self._seed = port, seed
         self._bound: dict[tuple[int, Address], Process | None] = {}
         self._listeners: dict[Address, Listener] = {}
@@ -67,12 +72,13 @@ class Kernel:
     def record(self, what: str, source: Address, target: Address, data: bytes = b"") -> None:
         """Count an arrival, and add it to the trace."""
         self.packets += 1
+        self.datagrams += what == "datagram"
         self.bytes += len(data)
         self.note(f"{what} {source[0]}:{source[1]} {target[0]}:{target[1]}", data)
 
     def note(self, what: str, data: bytes = b"") -> None:
         """Add anything that happened to the trace."""
-        self._trace.update(b"%.9f %s %d\n%s" % (self.loop.time(), what.encode(), len(data), data))
+        self._trace.update(b"%.9f %s %d\n%s" % (self.loop.now, what.encode(), len(data), data))
 
     @property
     def trace(self) -> str:
@@ -198,6 +204,11 @@ class Kernel:
             if host in (end.local[0], end.remote[0]) and end.local[0] != end.remote[0]:
                 end.pipe.tear = True
 
+    def resend(self, host: str) -> None:
+        """Send the datagrams that are kept of a machine once more."""
+        for target, data in (self.kept or {}).get(host, ()):
+            self.network.send((host, self._port), target, data)
+
     def forget(self, end: End) -> None:
         """Drop a connection of which both ends are closed."""
         if end.other.closed:
@@ -215,7 +226,7 @@ class NetworkClock(Clock):
     @property
     def now(self) -> float:
         """The time in s."""
-        return self._loop.time()
+        return self._loop.now
 
     def at(self, time: float, happening: Happening, *arguments: Any) -> None:
         """Arrange something at a time in s."""

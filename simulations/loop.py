@@ -40,14 +40,31 @@ class Spinning(RuntimeError):
 
 
 class Process:
-    """One run of a program. `slowness` multiplies the time that its threads take."""
+    """One run of a program. `slowness` multiplies the time that its threads take; `ahead` is how many seconds its
+    wall clock is before the others', and `rate` how many times as fast all its clocks run, where it is skewed."""
 
     def __init__(self, name: str) -> None:
         """Run."""
         self.name = name
-        self.slowness = 1.0
-        self.stopped = False
+        self.slowness = self.rate = 1.0
+        self.ahead = 0.0
+        self.skewed = self.stopped = False
         self.held: list[asyncio.Handle] = []
+        self._since = (0.0, 0.0)
+
+    def skew(self, now: float, rate: float) -> None:
+        """Let the clocks run so many times as fast from the virtual time `now` on; they never step."""
+        self._since, self.rate, self.skewed = (now, self.clock(now)), rate, True
+
+    def clock(self, now: float) -> float:
+        """What its clock says at a virtual time."""
+        since, then = self._since
+        return then + (now - since) * self.rate
+
+    def due(self, when: float) -> float:
+        """The virtual time at which its clock will say `when`."""
+        since, then = self._since
+        return since + (when - then) / self.rate
 
     def context(self) -> Context:
         """Make a context whose callbacks and tasks belong to this process."""
@@ -98,7 +115,8 @@ class VirtualLoop(base_events.BaseEventLoop):
         super().__init__()
         self.set_debug(False)
         self._rng = rng
-        self._now = 0.0
+        self.now = 0.0
+        """The virtual time in s, whatever the clock of any process says."""
         self._rounds = 0
         self.numbers = itertools.count()
         self.stopped: dict[Process, None] = {}
@@ -106,8 +124,9 @@ class VirtualLoop(base_events.BaseEventLoop):
         self.set_task_factory(_task)  # type: ignore[arg-type]
 
     def time(self) -> float:
-        """The virtual time in s."""
-        return self._now
+        """The virtual time in s, as the clock of the running process has it."""
+        process = PROCESS.get()
+        return self.now if process is None or not process.skewed else process.clock(self.now)
 
     def create_future(self) -> asyncio.Future[Any]:
         """Make a future that hashes by a number."""
@@ -116,11 +135,21 @@ class VirtualLoop(base_events.BaseEventLoop):
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        """Arrange a call at a time in s."""
+        """Arrange a call at a time in s, by the clock of the process that is called."""
+        process = _owner(context)
+        due = process.due(when) if process is not None and process.skewed else when
         timer = asyncio.TimerHandle(when, callback, args, self, context)
         timer._scheduled = True  # type: ignore[attr-defined]
-        heapq.heappush(self._scheduled, (when, next(self.numbers), timer))
+        heapq.heappush(self._scheduled, (due, next(self.numbers), timer))
         return timer
+
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Arrange a call after so many seconds by that clock."""
+        process = _owner(context)
+        now = self.now if process is None or not process.skewed else process.clock(self.now)
+        return self.call_at(now + delay, callback, *args, context=context)
 
     # Processes.
 
@@ -150,13 +179,13 @@ class VirtualLoop(base_events.BaseEventLoop):
         if not self._ready:
             self._jump()
         ready, scheduled = self._ready, self._scheduled
-        while scheduled and scheduled[0][0] <= self._now:
+        while scheduled and scheduled[0][0] <= self.now:
             due = heapq.heappop(scheduled)[2]
             due._scheduled = False  # type: ignore[attr-defined]
             ready.append(due)
         self._rounds += 1
         if self._rounds > INSTANT:
-            raise Spinning(f"no time has passed since {self._now:.6f} s, yet something is always ready")
+            raise Spinning(f"no time has passed since {self.now:.6f} s, yet something is always ready")
         if len(ready) == 1:
             self._step(ready.popleft())
             return
@@ -186,9 +215,9 @@ class VirtualLoop(base_events.BaseEventLoop):
             heapq.heappop(scheduled)
             self._timer_cancelled_count -= 1
         if not scheduled:
-            raise Spinning(f"nothing is due any more after {self._now:.6f} s, yet something is waited for")
+            raise Spinning(f"nothing is due any more after {self.now:.6f} s, yet something is waited for")
         self._rounds = 0
-        self._now = max(self._now, scheduled[0][0])
+        self.now = max(self.now, scheduled[0][0])
 
     def _interleave(self, batch: list[asyncio.Handle]) -> list[asyncio.Handle]:
         """Shuffle the turns of the processes; within one, the order stays."""
@@ -237,6 +266,10 @@ class VirtualLoop(base_events.BaseEventLoop):
     async def subprocess_shell(self, *args: Any, **how: Any) -> NoReturn:
         """Refuse likewise."""
         raise Refused("a subprocess cannot run in virtual time")
+
+
+def _owner(context: Context | None) -> Process | None:
+    return PROCESS.get() if context is None else context.get(PROCESS)
 
 
 def _task(loop: VirtualLoop, coro: Coroutine[Any, Any, Any], **how: Any) -> _Task:

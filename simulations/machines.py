@@ -12,21 +12,26 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from p2pml.ensemble.summary import Epoch, FitCommand
-from p2pml.errors import P2pmlError
+from p2pml.errors import BadInput, P2pmlError
 from p2pml.gossip import Address
 from p2pml.peer.daemon import Peer
+from p2pml.peer.identity import load_identity
 from p2pml.peer.options import PeerOptions
 from p2pml.peer.store import Store
 from p2pml.peer.training import Trainer
 from p2pml.peer.worker import run as train
 
+from . import disks
 from .cluster import PORT
+from .disks import Disks
 from .kernel import NetworkedLoop
 from .loop import PROCESS, Process
 from .parts import NAMES, questions, write_part
 
 TRAINING = 0.8
 """Virtual seconds that a training takes on a machine of usual speed: mostly the start of its process."""
+CLUSTER = "simulated"
+"""The name of the machines' cluster."""
 MODELS = ("decision-tree", "linear", "naive-bayes")
 """What the machines train, in turn: models that take milliseconds, as real ones in all else."""
 
@@ -79,25 +84,32 @@ class Disk(Store):
 class Machine:
     """One machine; `peer` is that of its last run, and `process` too."""
 
-    def __init__(self, loop: NetworkedLoop, index: int, folder: Path, seed: int) -> None:
+    def __init__(self, loop: NetworkedLoop, index: int, folder: Path, seed: int, disks: Disks) -> None:
         """Have a part at `folder`/part-<index>.csv, an identity, and no process."""
-        self._loop, self.index, self._seed = loop, index, seed
+        self._loop, self.index, self._seed, self._disks = loop, index, seed, disks
         self.name = f"host-{index}"
         self.address: Address = (f"10.{index >> 16}.{index >> 8 & 255}.{index & 255}", PORT)
         self._part = folder / f"part-{index}.csv"
         self.folder = folder / f"state-{index}"
+        self.unreadable: str | None = None
+        """A file of the state folder that could not be verified when the machine booted, though no fault damaged it."""
         self.runs = 0
         self.process: Process | None = None
         self.peer: Peer | None = None
         self.failure: str | None = None
         """Why the last run ended by itself; None where it did not."""
-        self.leaving = False
+        self.leaving = self.lying = False
+        self.usurped = False
+        """Whether the last run ended because somebody else spoke under its identity."""
+        self.damaged = False
+        """Whether a fault damaged the state folder, rather than a crash."""
         self.since = 0.0
         """When the process was last started, ended, stopped, let go on, or made slower or faster, in s."""
         self.lives: list[asyncio.Task[None]] = []
         self._disk: Disk | None = None
         disk = Disk(self.folder)
         disk.write_document("identity", {"private_key": sha256(f"{seed}/key/{index}".encode()).digest()})
+        self.id = load_identity(disk).id
         disk.close()
 
     @property
@@ -118,8 +130,11 @@ class Machine:
     def boot(self, join: tuple[Address, ...], slowness: float = 1.0) -> None:
         """Start a process."""
         assert self.process is None, f"{self.name} runs"
+        if not self.damaged:
+            self.unreadable = self.unreadable or disks.unreadable(self.folder)
         self.runs += 1
-        self.peer, self.failure, self.leaving, self.since = None, None, False, self._loop.time()
+        self.peer, self.failure, self.since = None, None, self._loop.now
+        self.leaving = self.lying = False
         process = self.process = Process(f"{self.name}/{self.runs}")
         process.slowness = slowness
         self.lives.append(self._loop.create_task(self._live(process, join), context=process.context()))
@@ -133,27 +148,53 @@ class Machine:
     def leave(self) -> None:
         """Ask the process to end, as SIGTERM does."""
         if self.up and self.peer is not None:
-            self.leaving, self.since = True, self._loop.time()
+            self.leaving, self.since = True, self._loop.now
             self._loop.call_soon(self.peer.stop, context=self.process.context() if self.process else None)
 
     def pause(self) -> None:
         """Let the process stand still."""
         if self.up and self.process is not None:
-            self.since = self._loop.time()
+            self.since = self._loop.now
             self._loop.stop_process(self.process)
 
     def resume(self, process: Process | None) -> None:
         """Let it go on, if it is still this one."""
         if process is not None and process is self.process and process.stopped:
-            self.since = self._loop.time()
+            self.since = self._loop.now
             self._loop.continue_process(process)
 
-    def tear_file(self, rng: random.Random) -> None:
-        """Leave half of one of its files, as a disk that lied about a write may; never of the identity."""
-        files = [path for path in sorted(self.folder.iterdir()) if path.name not in ("lock", "identity")]
-        if files:
-            torn = rng.choice(files)
-            torn.write_bytes(torn.read_bytes()[: torn.stat().st_size // 2])
+    # What becomes of the disk of a machine whose process has ended.
+
+    def die_writing(self) -> None:
+        """Let the process end in the middle of its next write."""
+        if self.process is not None:
+            self._disks.dying[self.process] = self.kill
+
+    def mend_disk(self) -> None:
+        """Let the disk have room, and the process survive its next write."""
+        self.fill_disk(0.0)
+        if self.process is not None:
+            self._disks.dying.pop(self.process, None)
+
+    def fill_disk(self, until: float) -> None:
+        """Let the disk be full until then."""
+        self._disks.full_until[str(self.folder)] = until
+
+    def damage(self, what: str, rng: random.Random) -> None:
+        """Do to the state folder what an operation says."""
+        copied = self.folder.with_name(f"copy-{self.index}")
+        match what:
+            case "torn":
+                disks.tear(self.folder, rng)
+            case "flip":
+                disks.flip(self.folder, rng)
+            case "stale":
+                disks.put_back(self.folder, copied)
+            case "copy":
+                disks.copy(self.folder, copied)
+            case "power":
+                self._disks.cut_power(self.folder)
+        self.damaged |= what in ("torn", "flip", "stale")
 
     async def _live(self, process: Process, join: tuple[Address, ...]) -> None:
         """What `p2pml peer start` does, from its store to its end."""
@@ -162,7 +203,7 @@ class Machine:
             options = PeerOptions(
                 data=self._part,
                 model=MODELS[self.index % len(MODELS)],
-                cluster="simulated",
+                cluster=CLUSTER,
                 name=self.name,
                 host=self.address[0],
                 port=self.address[1],
@@ -178,13 +219,16 @@ class Machine:
             finally:
                 await peer.close()
         except P2pmlError as error:
-            self.failure = str(error)
+            # Whoever cannot write as it starts says so and ends, as it must.
+            self.failure = None if self._disks.is_full(self.folder, self._loop.now) else str(error)
+            self.usurped = isinstance(error, BadInput) and "copy of this state folder" in str(error)
         finally:
             disk.close()
             if process is self.process:
-                self._gone()
+                # What it still holds goes with the process.
+                self.kill()
 
     def _gone(self) -> None:
-        self.process, self.since = None, self._loop.time()
+        self.process, self.since = None, self._loop.now
         if self._disk is not None:
             self._disk.close()

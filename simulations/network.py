@@ -114,6 +114,10 @@ class Network:
         for happening in self._held.pop(address, ()):
             happening()
 
+    def mend(self, hosts: frozenset[Address]) -> None:
+        """Take away the rules that are about exactly these hosts."""
+        self.rules = [rule for rule in self.rules if hosts not in (rule.sources, rule.targets)]
+
     # Packets.
 
     def send(self, source: Address, target: Address, data: bytes) -> None:

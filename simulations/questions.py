@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from p2pml.ensemble.combine import combine
-from p2pml.ensemble.vote import Vote
+from p2pml.ensemble.vote import TOLERANCE, Vote
 from p2pml.errors import P2pmlError
+from p2pml.gossip import Address
 from p2pml.peer.answers import Predicted
 from p2pml.peer.client import PeerClient
 from p2pml.peer.training import Trained
@@ -65,7 +66,7 @@ class Client:
         self._rows = questions(ROWS, run.plan.seed)
         self._columns = {name: [row[place] for row in self._rows] for place, name in enumerate(NAMES)}
         self._truth = [truth(row) for row in self._rows]
-        self._clients: dict[int, PeerClient] = {}
+        self._clients: dict[Address, PeerClient] = {}
         self._votes: dict[str, Vote] = {}
         self._asked: list[Question] = []
         self._shown = 0
@@ -87,16 +88,16 @@ class Client:
         """Ask one peer, and hold its answer to the truth."""
         loop, kernel = self._run.loop, self._run.kernel
         process, before = machine.process, self._view(machine)
-        question = Question(loop.time(), possible=sum(one.ready for one in self._run.machines))
+        question = Question(loop.now, possible=sum(one.ready for one in self._run.machines))
         answer: Predicted | None = None
         try:
             client = await self._client(machine)
             answer = await client.predict(NAMES, self._rows, combine="mean", deadline=DEADLINE, proba=True)
         except P2pmlError as error:
             question.error = str(error)
-        question.took = loop.time() - question.at
+        question.took = loop.now - question.at
         question.counts = machine.process is process and machine.up and machine.since <= question.at
-        question.counts &= process is not None and process.slowness <= ABLE
+        question.counts &= process is not None and process.slowness <= ABLE and not machine.lying
         if answer is not None:
             question.answered, question.cast = True, answer["votes"]["cast"]
             question.possible = max(question.possible, answer["votes"]["expected"])
@@ -104,6 +105,7 @@ class Client:
             hits = [said == known for said, known in zip(answer["predictions"], self._truth, strict=True)]
             question.score = sum(hits) / len(hits)
         kernel.note(f"answer {machine.name} {question}")
+        self._run.seen[_kind(question)] += 1
         if not question.counts:
             return question
         if answer is None or question.took > DEADLINE + SLACK:
@@ -159,9 +161,9 @@ class Client:
             self._run.kernel.note(f"fit {machine.name} {error}")
 
     async def _client(self, machine: Machine) -> PeerClient:
-        if machine.index not in self._clients:
-            self._clients[machine.index] = await PeerClient(machine.address).__aenter__()
-        return self._clients[machine.index]
+        if machine.address not in self._clients:
+            self._clients[machine.address] = await PeerClient(machine.address).__aenter__()
+        return self._clients[machine.address]
 
     def _view(self, machine: Machine) -> Views:
         """Whom a peer would ask now, and what they would vote with."""
@@ -178,6 +180,10 @@ class Client:
         missing = [entry["peer"] for entry in votes["missing"]]
         if votes["cast"] + len(missing) != votes["expected"] or len(set(missing)) != len(missing):
             return f"{votes['cast']} cast and {len(missing)} missing are not {votes['expected']} expected"
+        said = np.array(answer.get("probabilities"), float)
+        sums = said.sum(axis=-1)
+        if said.shape[:-1] != (ROWS,) or not (said >= 0).all() or np.abs(sums - 1).max() > TOLERANCE:
+            return "the probabilities of a row are not finite, negative or do not add up to 1"
         if before != after:
             # Who is alive changed meanwhile, and either view may have been taken.
             return None
@@ -189,7 +195,6 @@ class Client:
         if len(ballots) != votes["cast"]:
             return f"{votes['cast']} votes were cast, but only {len(ballots)} peers have a model"
         truth = combine(ballots, "mean").probabilities
-        said = np.array(answer.get("probabilities"))
         if truth is None or said.shape != truth.shape or np.abs(said - truth).max() > SAME:
             return "the probabilities are not those of the votes that are said to be cast"
         return None
@@ -201,6 +206,13 @@ class Client:
             copies = [copy.model for peer in peers if (copy := peer.shelf.replica(id, digest)) is not None]
             self._votes[digest] = (own + copies)[0].vote(self._columns)
         return self._votes[digest]
+
+
+def _kind(question: Question) -> str:
+    """What came of a question, in the words that suites look for."""
+    if not question.answered:
+        return "answer none"
+    return "answer whole" if not question.missing else "answer partial"
 
 
 def _trained(machine: Machine) -> Trained | None:

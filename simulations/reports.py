@@ -54,6 +54,8 @@ class Report:
     measures: Mapping[str, float]
     breach: Breach | None = None
     timeline: tuple[Mapping[str, float], ...] = field(default=(), compare=False)
+    seen: Mapping[str, int] = field(default_factory=dict, compare=False)
+    """How often each thing happened that a suite must put to the test sometimes."""
 
     @property
     def held(self) -> bool:

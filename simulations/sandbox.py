@@ -9,11 +9,11 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from .loop import Refused, VirtualLoop
+from .loop import PROCESS, Refused, VirtualLoop
 from .sockets import VirtualSocket
 
 EPOCH = 1_700_000_000.0
@@ -24,14 +24,16 @@ WITH_CLOCKS = ("aiohttp", "aiohappyeyeballs", "asyncio", "p2pml")
 
 
 @contextmanager
-def sandbox(loop: VirtualLoop, seed: object = 0) -> Iterator[None]:
+def sandbox(
+    loop: VirtualLoop, seed: object = 0, fsync: Callable[[int], None] = lambda descriptor: None
+) -> Iterator[None]:
     """Within it the clocks are the loop's, sockets its kernel's, and chance comes from `seed`; threads are refused.
 
-    The collector of garbage rests meanwhile, as it would call finalizers at moments of its own. What the
-    programs import should be imported before.
+    Disks are asked to sync by `fsync`: real ones are slow. The collector of garbage rests meanwhile, as it would
+    call finalizers at moments of its own. What the programs import should be imported before.
     """
     clocks = {
-        "time": lambda: EPOCH + loop.time(),
+        "time": lambda: EPOCH + loop.time() + (process.ahead if (process := PROCESS.get()) else 0.0),
         "monotonic": loop.time,
         "perf_counter": loop.time,
         "thread_time": loop.time,
@@ -45,7 +47,7 @@ def sandbox(loop: VirtualLoop, seed: object = 0) -> Iterator[None]:
         (os, "urandom", chance.randbytes),
         (random, "_urandom", chance.randbytes),
         (threading.Thread, "start", _refuse("a thread")),
-        (os, "fsync", lambda descriptor: None),  # the machine itself does not crash here, and real disks are slow
+        (os, "fsync", fsync),
         (socket, "socket", VirtualSocket),
     ]
     before = [(place, name, getattr(place, name)) for place, name, _ in swaps]

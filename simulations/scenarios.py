@@ -140,9 +140,87 @@ def bad_links(draft: Draft) -> None:
         draft.add(at + draft.rng.uniform(5, 30), "heal")
 
 
+def disk_faults(draft: Draft) -> None:
+    """Disks fill up, lose what was not synced, flip bits, tear writes, and come back from old copies."""
+    for _ in draft.times(15):
+        at = draft.moment()
+        hosts = draft.one() if draft.rng.random() < 0.7 else draft.some(draft.rng.uniform(0.1, 0.6))
+        what = draft.rng.choice(("torn", "flip", "power", "stale", "die-writing", "disk-full"))
+        if what == "stale":
+            draft.add(at * draft.rng.random(), "copy", hosts)
+        draft.add(at, what, hosts, amount=draft.rng.uniform(1, 20) if what == "disk-full" else 0.0)
+        if what in ("disk-full", "die-writing"):
+            draft.add(at + 0.1, "fit", hosts[:1])
+        draft.add(at + draft.rng.uniform(0.5, 15), "restart", hosts)
+
+
+def byzantine(draft: Draft) -> None:
+    """Some lie: bad votes, boasts, forged deaths, noise, replays; and some say little on a connection, or nothing."""
+    liars = draft.some(draft.rng.uniform(0.1, 0.4))
+    for _ in draft.times(24):
+        at, host = draft.moment(), (draft.rng.choice(liars),)
+        what = draft.rng.choice(("boast", "bad-votes", "forge", "noise", "replay", "mute", "drip", "reset"))
+        lasts = draft.rng.uniform(1, 20)
+        draft.add(at, what, host, amount={"mute": lasts, "drip": 10 ** draft.rng.uniform(0, 4)}.get(what, 0.0))
+        if draft.rng.random() < 0.3:
+            draft.add(at + lasts, "restart", host)
+
+
+def clocks(draft: Draft) -> None:
+    """Clocks run fast or slow, and wall clocks jump."""
+    for _ in draft.times(4):
+        draft.add(draft.moment(), "skew", draft.some(draft.rng.uniform(0.1, 0.5)), amount=2 ** draft.rng.uniform(-1, 1))
+        draft.add(draft.moment(), "jump", draft.some(draft.rng.uniform(0.1, 0.5)), amount=draft.rng.uniform(-1e5, 1e8))
+
+
+def moves(draft: Draft) -> None:
+    """Peers come back at other addresses, or at each other's, and those that all were told to join are gone."""
+    at = draft.moment()
+    draft.add(at, "crash", tuple(range(min(3, draft.peers - 1))))
+    for _ in draft.times(4):
+        if draft.rng.random() < 0.5 or draft.peers < 3:
+            draft.add(draft.moment(), "move", draft.one())
+        else:
+            draft.add(draft.moment(), "swap", tuple(draft.rng.sample(range(draft.peers), 2)))
+    draft.add(at + draft.rng.uniform(1, 10), "restart", draft.some(0.5))
+
+
+def bridge(draft: Draft) -> None:
+    """The network splits in two, but for one host that both sides reach."""
+    side, link = draft.some(0.5), draft.one()
+    one = tuple(host for host in side if host not in link)
+    other = tuple(host for host in range(draft.peers) if host not in one + link)
+    at = draft.moment() / 2
+    if one and other:
+        draft.add(at, "cut", one, *other)
+        draft.add(at, "cut", other, *one)
+    if draft.rng.random() < 0.5:
+        draft.add(at + draft.rng.uniform(5, 60), "heal")
+
+
+def swizzle(draft: Draft) -> None:
+    """The links of some are cut one after the other, and mended in another order."""
+    for _ in draft.times(2):
+        at, hosts = draft.moment(), draft.some(draft.rng.uniform(0.2, 0.8))
+        for order, what in ((hosts, "partition"), (draft.rng.sample(hosts, len(hosts)), "heal")):
+            for host in order:
+                draft.add(at, what, (host,))
+                at += draft.rng.uniform(0.1, 3)
+            at += draft.rng.uniform(0, 10)
+
+
+def weather(draft: Draft) -> None:
+    """Packets are lost, doubled, late and out of order, now and then more than usual."""
+    bad_links(draft)
+    for what in ("duplicate", "reorder"):
+        at = draft.moment()
+        draft.add(at, what, draft.some(draft.rng.uniform(0.1, 0.8)), amount=draft.rng.uniform(0.1, 0.9))
+        draft.add(at + draft.rng.uniform(5, 30), "heal")
+
+
 def swarm(draft: Draft) -> None:
     """Everything drawn from the seed: which of the others happen, together, and on what links."""
-    kinds = [churn, partition, flap, asymmetric, crash_restart, slow_peers, bad_links]
+    kinds = [churn, partition, flap, asymmetric, crash_restart, slow_peers, weather, moves, bridge, swizzle]
     for kind in [kind for kind in kinds if draft.rng.random() < 0.4]:
         kind(draft)
 
@@ -155,9 +233,20 @@ SCENARIOS: Mapping[str, Callable[[Draft], None]] = {
     "crash-restart": crash_restart,
     "join-burst": join_burst,
     "slow-peers": slow_peers,
+    "disk-faults": disk_faults,
+    "byzantine": byzantine,
+    "clocks": clocks,
+    "moves": moves,
+    "bridge": bridge,
+    "swizzle": swizzle,
+    "weather": weather,
     "swarm": swarm,
 }
 """Each with a function that draws its faults, and says in its first line what they are."""
+
+
+WHOLE = ("byzantine", "clocks")
+"""Those that only whole daemons can live through: the layer core has no connections, no clocks and no liars."""
 
 
 def draw(scenario: str, seed: int, peers: int, seconds: float, churn: float = 20.0) -> Plan:

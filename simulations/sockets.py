@@ -23,6 +23,10 @@ DATAGRAM_BUFFER = 212_992
 """Bytes of datagrams that wait for a process that does not read, as on Linux; the rest is lost."""
 
 
+KEPT = 100
+"""Datagrams of each machine that are kept to be sent once more."""
+
+
 class VirtualSocket:
     """A socket of the machine whose address it is bound to."""
 
@@ -100,6 +104,8 @@ class DatagramTransport(asyncio.DatagramTransport):
     def sendto(self, data: Any, address: Any = None) -> None:
         """Send; what cannot be delivered is lost."""
         if not self._closing:
+            if self._kernel.kept is not None:
+                self._kernel.kept.setdefault(self._local[0], deque(maxlen=KEPT)).append((address, bytes(data)))
             self._kernel.network.send(self._local, address, bytes(data))
 
     def datagram(self, source: Address, data: bytes) -> None:

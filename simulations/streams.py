@@ -26,6 +26,8 @@ SEGMENT = 65_536
 """Most bytes that travel, and are read, at once."""
 HIGH, LOW = 262_144, 65_536
 """Bytes on their way above which a writer is asked to pause, and below which it goes on."""
+DRIP = 0.25
+"""Seconds between two pieces of a machine that says only so many bytes a second."""
 RESET = b""
 """What stands in a queue for a reset; None stands for the end of the stream."""
 
@@ -86,9 +88,16 @@ class Pipe:
         """Send data, or the end of the stream."""
         if self._ended:
             return
+        rate = self._rate()
+        if rate == 0:
+            return
         self._ended = piece is None
         self.on_the_way += len(piece or b"")
-        self._queue.append(piece)
+        if rate is None or piece is None:
+            self._queue.append(piece)
+        else:
+            size = max(1, round(rate * DRIP))
+            self._queue.extend(piece[start : start + size] for start in range(0, len(piece), size))
         if not self._waiting:
             self._transmit()
 
@@ -106,6 +115,11 @@ class Pipe:
         if self._source.transport is not None:
             self._source.transport.drained(self.on_the_way)
 
+    def _rate(self) -> float | None:
+        """How many bytes a second the source says to other machines; None where that is not limited."""
+        here, there = self._source.local[0], self._target.local[0]
+        return None if here == there else self._kernel.rates.get(here)
+
     def _transmit(self) -> None:
         kernel, source, target = self._kernel, self._source.local, self._target.local
         self._waiting = False
@@ -117,7 +131,8 @@ class Pipe:
                 self._again = min(2 * self._again, LONGEST_WAIT)
                 return
             self._again = SEND_AGAIN
-            self._last = max(self._last, kernel.loop.time() + delay)
+            drop = DRIP if self._rate() else 0.0
+            self._last = max(self._last + drop, kernel.loop.now + delay)
             kernel.loop.call_at(self._last, self._arrive, self._queue.popleft(), context=kernel.context)
 
     def _arrive(self, piece: Piece) -> None:

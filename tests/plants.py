@@ -1,13 +1,22 @@
-"""Bugs to plant in the protocol, one at a time: what a simulation must find."""
+"""Bugs to plant in the protocol and in the daemon, one at a time: what a simulation must find."""
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+import os
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
+import numpy as np
 import pytest
 
+from p2pml.ensemble.combine import combine
+from p2pml.ensemble.vote import Vote
 from p2pml.gossip import Status
+from p2pml.gossip.broadcast import Broadcasts
 from p2pml.gossip.catalogue import Catalogue
 from p2pml.gossip.context import Context
 from p2pml.gossip.healing import Healing
@@ -15,6 +24,13 @@ from p2pml.gossip.membership import Membership
 from p2pml.gossip.records import merge
 from p2pml.gossip.suspicion import Suspicions
 from p2pml.gossip.sync import Sync
+from p2pml.gossip.wire import Wire
+from p2pml.peer import asking, combining, daemon, identity, reach, store, training
+from p2pml.simulations.daemons import CALM, NO_ERROR, STAYS
+from p2pml.simulations.promises import BOOTED, BOUNDED, FORWARD, READABLE
+from p2pml.simulations.reports import LATE, UNTRUE, VOTES
+
+Plant: TypeAlias = Callable[[pytest.MonkeyPatch], None]
 
 
 def lost_refutation(patch: pytest.MonkeyPatch) -> None:
@@ -100,3 +116,149 @@ PLANTS = {
     no_suspicion: ("swarm", 30.0),
 }
 """Each with a scenario and a length in s that find it soon."""
+
+
+# In the daemon.
+
+
+def counted_twice(patch: pytest.MonkeyPatch) -> None:
+    """The first vote is combined twice, and counted once."""
+    patch.setattr(combining, "combine", lambda ballots, *how, **why: combine([*ballots, ballots[0]], *how, **why))
+
+
+def torn_file_trusted(patch: pytest.MonkeyPatch) -> None:
+    """What is read from disk is not held to its digest."""
+
+    def read(self: store.Store, name: str) -> bytes | None:
+        path = self.folder / name
+        return path.read_bytes()[store._HEAD :] if path.exists() else None
+
+    patch.setattr(store.Store, "read", read)
+
+
+def no_deadline(patch: pytest.MonkeyPatch) -> None:
+    """The asker waits for everybody three times as long as it was told."""
+    ask = asking.Asker.ask
+
+    def longer(self: asking.Asker, *rows: Any, seconds: float, **how: Any) -> Any:
+        return ask(self, *rows, seconds=3 * seconds, **how)
+
+    patch.setattr(asking.Asker, "ask", longer)
+
+
+def late_vote_awaited(patch: pytest.MonkeyPatch) -> None:
+    """A vote that is not there by the deadline is taken for one that is."""
+    patch.setattr(
+        asking.Asker, "_outcome", lambda self, *of: next(one for one in of if hasattr(one, "result")).result()
+    )
+
+
+def silence_for_ever(patch: pytest.MonkeyPatch) -> None:
+    """A peer that did not answer once is never asked again."""
+
+    async def never(self: reach.Reach, id: str) -> None:
+        await asyncio.Event().wait()
+
+    patch.setattr(reach.Reach, "_check", never)
+
+
+def written_in_place(patch: pytest.MonkeyPatch) -> None:
+    """A file is written where it will be, so that who dies meanwhile leaves half of it."""
+
+    def write(path: Path, content: bytes) -> None:
+        with open(path, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+    patch.setattr(store, "write_durably", write)
+
+
+def never_synced(patch: pytest.MonkeyPatch) -> None:
+    """The new name of a file is made durable, and its content is not."""
+
+    def write(path: Path, content: bytes) -> None:
+        temporary = path.with_suffix(".new")
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+    patch.setattr(store, "write_durably", write)
+
+
+def uncommitted_fit(patch: pytest.MonkeyPatch) -> None:
+    """Only the first training is remembered over a restart."""
+    commit = training.Trainer._commit
+    patch.setattr(
+        training.Trainer,
+        "_commit",
+        lambda self, record: None if record["command"]["epoch"][0] else commit(self, record),
+    )
+
+
+def vote_trusted(patch: pytest.MonkeyPatch) -> None:
+    """A vote of another peer is read without a look at its numbers."""
+
+    def read(data: Any, rows: int) -> Vote:
+        values = np.frombuffer(data["values"], "<f8").reshape(data["shape"])
+        return Vote(tuple(data["classes"]), values.astype(float))
+
+    patch.setattr(Vote, "from_data", read)
+
+
+def news_for_ever(patch: pytest.MonkeyPatch) -> None:
+    """News is told again and again, however often it was."""
+    patch.setattr("p2pml.gossip.context.transmit_limit", lambda *of: 10**9)
+
+
+def news_never_replaced(patch: pytest.MonkeyPatch) -> None:
+    """Later news of a member does not take the place of earlier news of it."""
+    numbers, put = itertools.count(), Broadcasts.put
+    patch.setattr(Broadcasts, "put", lambda self, subject, *of: put(self, f"{subject} {next(numbers)}", *of))
+
+
+def undecided_version(patch: pytest.MonkeyPatch) -> None:
+    """A packet of another version is an error that nobody expects."""
+    read = Wire.open
+
+    def planted(self: Wire, data: bytes, limit: int) -> Any:
+        if data and data[0] != 1:
+            raise IndexError(data[0])
+        return read(self, data, limit)
+
+    patch.setattr(Wire, "open", planted)
+
+
+def another_self(patch: pytest.MonkeyPatch) -> None:
+    """Who starts again has another identity."""
+    load = identity.load_identity
+
+    def planted(of: store.Store) -> Any:
+        if (of.folder / "generation").exists():
+            (of.folder / "identity").unlink()
+        return load(of)
+
+    patch.setattr(daemon, "load_identity", planted)
+
+
+DAEMON_PLANTS: dict[Plant, tuple[str, str]] = {
+    counted_twice: ("churn", UNTRUE),
+    torn_file_trusted: ("disk-faults", STAYS),
+    no_deadline: ("flap", LATE),
+    late_vote_awaited: ("swarm", NO_ERROR),
+    silence_for_ever: ("flap", VOTES),
+    written_in_place: ("disk-faults", READABLE),
+    never_synced: ("disk-faults", READABLE),
+    uncommitted_fit: ("churn", FORWARD),
+    vote_trusted: ("byzantine", UNTRUE),
+    news_for_ever: ("churn", CALM),
+    news_never_replaced: ("churn", BOUNDED),
+    undecided_version: ("byzantine", NO_ERROR),
+    another_self: ("churn", BOOTED),
+}
+"""Each with a scenario that finds it soon, and the property that it breaks."""
+
+SOON: dict[Plant, int] = {torn_file_trusted: 0, written_in_place: 0, counted_twice: 0}
+"""Those that every run of the tests finds and shrinks, and the seed to begin with, soon before one that finds it."""

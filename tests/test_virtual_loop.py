@@ -367,3 +367,88 @@ def test_the_same_seed_leaves_the_same_trace() -> None:
         return world.kernel.trace
 
     assert connected(talk, 1) == connected(talk, 1) != connected(talk, 2)
+
+
+def test_a_skewed_clock_runs_as_it_is_told_and_never_steps() -> None:
+    """Its process waits less or more virtual time, and no other does."""
+    world = World()
+    said: list[float] = []
+
+    async def program() -> None:
+        for _ in range(2):
+            await asyncio.sleep(2)
+            said.extend((world.loop.time(), world.loop.now))
+
+    async def main() -> None:
+        process, _ = world.start(program())
+        await asyncio.sleep(1)
+        process.skew(world.loop.now, 2.0)
+        await asyncio.sleep(9)
+
+    world.run(main())
+    # What was arranged before keeps its moment; from then on two seconds by that clock are one.
+    assert said == pytest.approx([3.0, 2.0, 5.0, 3.0])
+
+
+def test_a_wall_clock_jumps_for_its_own_process_alone() -> None:
+    """Timers do not: they go by another clock."""
+    world = World()
+
+    async def program() -> tuple[float, float]:
+        await asyncio.sleep(2)
+        return time.time() - EPOCH, time.monotonic()
+
+    async def main() -> tuple[tuple[float, float], float]:
+        process, task = world.start(program())
+        process.ahead += 1000
+        return await task, time.time() - EPOCH
+
+    assert world.run(main()) == ((1002, 2), 2)
+
+
+def test_a_mute_host_is_connected_to_and_is_not_heard() -> None:
+    """It hears what it is told, and what it says meanwhile is lost for good."""
+
+    async def mute(world: World, process: Process, transport: Any, mine: Log, theirs: Log) -> None:
+        world.kernel.rates[OTHER[0]] = 0.0
+        theirs.transport.write(b"lost")
+        transport.write(b"heard")
+        await asyncio.sleep(10)
+        del world.kernel.rates[OTHER[0]]
+        theirs.transport.write(b"again")
+        await asyncio.sleep(10)
+        assert [[data for _, data in log.heard] for log in (theirs, mine)] == [[b"heard"], [b"again"]]
+
+    connected(mute)
+
+
+def test_a_slow_speaker_says_so_many_bytes_a_second() -> None:
+    """As a slow-loris does."""
+
+    async def drip(world: World, process: Process, transport: Any, mine: Log, theirs: Log) -> None:
+        world.kernel.rates[ONE[0]] = 8.0
+        began = world.loop.now
+        transport.write(b"x" * 40)
+        await asyncio.sleep(60)
+        assert sum(len(data) for _, data in theirs.heard) == 40
+        assert theirs.heard[-1][0] - began == pytest.approx(5, abs=0.3)
+
+    connected(drip)
+
+
+def test_datagrams_can_be_sent_once_more() -> None:
+    """Those that a machine sent last."""
+    world = World()
+    log = Log(world.loop)
+
+    async def main() -> None:
+        world.kernel.kept = {}
+        await world.loop.create_datagram_endpoint(lambda: log, local_addr=OTHER)
+        sender, _ = await world.loop.create_datagram_endpoint(lambda: Log(world.loop), local_addr=ONE)
+        sender.sendto(b"once", OTHER)
+        await asyncio.sleep(1)
+        world.kernel.resend(ONE[0])
+        await asyncio.sleep(1)
+
+    world.run(main())
+    assert [data for _, data in log.heard] == [b"once", b"once"]
