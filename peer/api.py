@@ -13,7 +13,7 @@ from aiohttp import web
 
 from p2pml.ensemble.summary import FitCommand
 from p2pml.ensemble.typed import Typed
-from p2pml.errors import BadInput
+from p2pml.errors import BadInput, NoVotes
 
 from .answering import Answering
 from .answering import Handler as LinkHandler
@@ -181,7 +181,13 @@ class Api:
                 return await asyncio.to_thread(msgspec.msgpack.encode, answer)
             return msgspec.msgpack.encode(answer)
 
+    def _stays(self) -> None:
+        """Refuse what begins anew while this peer leaves; what has begun ends in peace."""
+        if self._peer.leaving:
+            raise NoVotes("this peer is about to leave; ask another one")
+
     async def _predict(self, asked: PredictRequest) -> Predicted:
+        self._stays()
         began = asyncio.get_running_loop().time()
         columns, rows = await _rows(asked)
         answer = await self._peer.asker.ask(
@@ -202,6 +208,7 @@ class Api:
         return predicted(answer, asked.combine, asked.proba, took)
 
     async def evaluate(self, request: web.Request) -> web.Response:
+        self._stays()
         with self._questions.taken(request.content_length or 0):
             asked = await _read(request, EvaluateRequest, MAX_BODY)
             seconds = asked.deadline or EVALUATION_DEADLINE
@@ -226,6 +233,7 @@ class Api:
             return encode(await self._peer.drifting.report(self._peer.observer.alerts()), request)
 
     async def fit(self, request: web.Request) -> web.Response:
+        self._stays()
         asked = await _read(request, FitRequest, MAX_BODY)
         return encode(await self._peer.crew.fit(asked.model, wait=asked.wait), request)
 

@@ -179,7 +179,7 @@ class Colleagues:
         decided = self._electorate.decide({colleague.id: colleague.summary for colleague in counted})
         voters = tuple(colleague for colleague in counted if colleague.id not in decided.absent)
         absent = [(c.member, decided.absent[c.id]) for c in counted if c.id in decided.absent]
-        absent += [(c.member, why) for c in everyone if c not in counted and (why := _why_lost(c))]
+        absent += [(c.member, why) for c in everyone if c not in counted and (why := why_lost(c))]
         holders = {voter.id: self._holders(voter) for voter in voters}
         return Roll(decided.schema, voters, tuple(absent), decided.misfits, holders)
 
@@ -198,7 +198,7 @@ class Colleagues:
         others = [member for member in holding if member.id != self.node.me.id]
         if voter.words is not None:
             return (*mine, *others)
-        if voter.member.status is Status.SUSPECT:
+        if voter.member.status is Status.SUSPECT or voter.summary.leaving:
             return (*mine, *others, voter.member)
         return (*mine, voter.member, *others)
 
@@ -244,7 +244,7 @@ def _unknown(words: LastWords) -> Member:
     return Member(words.owner, words.name, ("0.0.0.0", 0), Status.DEAD, 0, 0)  # noqa: S104 (nowhere)
 
 
-def _why_lost(gone: Colleague) -> str | None:
+def why_lost(gone: Colleague) -> str | None:
     """Why the vote of a peer that is gone is missing; None where none is expected.
 
     Who left has said goodbye, and who never had a model has taken nothing along.

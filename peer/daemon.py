@@ -80,6 +80,8 @@ PROFILES = {
     for name, profile in (("local", Settings.local), ("lan", Settings.lan), ("wan", Settings.wan))
 }
 """How the protocol is set, by `--profile`: a wish that all retrain, and an alert, go before everything else."""
+HANDING_OVER = 5.0
+"""Seconds that a leaving peer waits for others to take over its replicas: half of what a container is given to stop."""
 FAREWELL = 0.3
 """Seconds that a leaving peer stays to let its farewell go out: a few packets on any network."""
 LOOK_AGAIN = 3.0
@@ -112,6 +114,8 @@ class Peer:
         self.shelf = Shelf(store)
         self.voting = Voting(self.id, self.shelf)
         self.trainer = Trainer(store, options, workshop or WorkerProcess())
+        self.leaving = False
+        """Whether it hands over what it holds, and answers no new questions."""
         self._stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[None]] = set()
         self._place: dict[str, Any] = {}
@@ -228,7 +232,14 @@ class Peer:
                 self._stop.set_exception(error)
 
     async def close(self) -> None:
-        """Say goodbye and free everything: processes, ports, connections and the state folder's lock."""
+        """Say goodbye and free everything: processes, ports, connections and the state folder's lock.
+
+        Before that, who is left takes over what this peer alone holds; nobody may ask it anything new meanwhile.
+        """
+        self.leaving = True
+        self._publish()
+        if thin := await self.replicas.hand_over(HANDING_OVER):
+            log.warning("leaving before others hold these models", owners=", ".join(thin))
         self._remember_place()
         for task in self._tasks:
             task.cancel()
@@ -255,6 +266,8 @@ class Peer:
 
     def why_not_ready(self) -> str | None:
         """Why this peer cannot vote; None where it can."""
+        if self.leaving:
+            return "it is about to leave"
         if self.voting.trained is None:
             return self.fitting.reason or "the first training is not done yet"
         return self.colleagues.roll().misfits.get(self.id)
@@ -321,6 +334,7 @@ class Peer:
         """Tell the cluster what this peer's model is, and which fit it has heard of."""
         trained, fitting = self.voting.trained, self.fitting
         summary = Summary(state=fitting.state, model=fitting.wanted.model or self.options.model, reason=fitting.reason)
+        summary = replace(summary, leaving=self.leaving)
         if trained is not None:
             self.colleagues.learn_schema(trained.schema)
             summary = replace(

@@ -33,6 +33,8 @@ KEPT = 24 * 3600
 """Seconds that the model of a peer that is gone still votes."""
 SETTLING = 0.05
 """Seconds after news before anything is looked at: several entries come at once."""
+GLANCE = 0.5
+"""Seconds, at most, between two looks at whether this peer may leave."""
 AGAIN = 5.0
 """Seconds after which what failed is tried again."""
 REFUSED = 256
@@ -93,6 +95,33 @@ class Replicas:
         """Whether everyone who should hold this model says that it does."""
         holders = {member.id for member in self._colleagues.held.holders(words.owner, words.model)}
         return set(keepers(words.owner, self._keepers(), self._count)) <= holders
+
+    async def hand_over(self, seconds: float) -> list[str]:
+        """Wait until this peer may leave without a loss, for so many seconds at most; whose models then still lack a
+        holder. What is missing the others fetch, since they know that this peer is about to leave."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while (thin := self._thin()) and (left := end - loop.time()) > 0:
+            try:
+                # Every word of the others is news to this peer too.
+                async with asyncio.timeout(min(GLANCE, left)):
+                    await self._news.wait()
+            except TimeoutError:
+                continue
+            await asyncio.sleep(SETTLING)
+        return thin
+
+    def _thin(self) -> list[str]:
+        """Of this peer itself, and of those that it holds for and that cannot vote themselves, the names of those whose
+        models are not with everyone who should hold them once this peer is gone."""
+        names = []
+        for colleague in self._colleagues.all():
+            votes = colleague.live and colleague.summary is not None and colleague.summary.voting
+            if colleague.id == self._me or (colleague.id in self._shelf.words and not votes):
+                words = self._words(colleague)
+                if words is not None and not self.whole(words):
+                    names.append(colleague.member.name)
+        return names
 
     async def _look(self) -> None:
         for colleague in self._colleagues.all():

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from running import peer_here, soon, write_part
+from running import call, peer_here, soon, write_part
 
 from p2pml.gossip import Status
+from p2pml.peer.colleagues import Colleague, why_lost
 from p2pml.peer.daemon import Peer
 
 ROWS: dict[str, list[object]] = {"height": [1, 9, 5], "width": [2, 9, 4], "colour": ["red", "blue", None]}
@@ -59,3 +62,71 @@ async def test_who_is_gone_still_votes(tmp_path: Path) -> None:
         assert np.abs(after.answer.probabilities - before.answer.probabilities).max() < 1e-9
         assert (after.votes["cast"], after.votes["expected"], after.votes["missing"]) == (3, 3, [])
         assert last.id in [entry["peer"] for entry in after.votes["replicas"]]
+
+
+async def test_who_leaves_hands_over_what_it_alone_holds(tmp_path: Path) -> None:
+    """Of three peers with one replica each the last one left votes for all."""
+    async with AsyncExitStack() as stack:
+        lives: list[AsyncExitStack] = []
+        peers: list[Peer] = []
+        for at in range(3):
+            lives.append(await stack.enter_async_context(AsyncExitStack()))
+            part = write_part(tmp_path / f"part-{at}.csv", seed=at)
+            join = (peers[0].address,) if peers else ()
+            options = {"join": join, "replicas": 1, "model": "linear"}
+            peers.append(await lives[at].enter_async_context(peer_here(part, tmp_path / f"s{at}", **options)))
+        await soon(lambda: all(in_place(peer, 3) for peer in peers), "every replica is in its place")
+        before = await ask(peers[0])
+        for at in (2, 1):
+            await lives[at].aclose()
+            await gone(peers[at], peers[0])
+        after = await ask(peers[0])
+        assert np.abs(after.answer.probabilities - before.answer.probabilities).max() < 1e-9
+        assert (after.votes["cast"], after.votes["missing"]) == (3, [])
+
+
+async def test_a_leaving_peer_is_asked_nothing_new(tmp_path: Path) -> None:
+    """Whoever asks is told to ask another; it is not ready either."""
+    async with peer_here(write_part(tmp_path / "p.csv"), tmp_path / "s") as peer:
+        await soon(lambda: peer.why_not_ready() is None, "it is ready")
+        peer.leaving = True
+        where = f"127.0.0.1:{peer.address[1]}"
+        asked = {"columns": list(ROWS), "data": [[1, 2, "red"]]}
+        for path, body in (("/v1/predict", asked), ("/v1/evaluate", {}), ("/v1/fit", {}), ("/readyz", None)):
+            answer = await asyncio.to_thread(call, where, path, body)
+            assert answer.status == 503
+            assert "about to leave" in answer.data["detail"]
+
+
+async def test_a_model_that_holds_rows_stays_at_home(tmp_path: Path) -> None:
+    """Nobody gets a copy; when its peer is dead, its vote is missing, and the answer says why."""
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(peer_here(write_part(tmp_path / "a.csv"), tmp_path / "a"))
+        knn = await stack.enter_async_context(
+            peer_here(write_part(tmp_path / "b.csv", seed=1), tmp_path / "b", join=(first.address,), model="knn")
+        )
+        await soon(lambda: len(first.colleagues.roll().voters) == 2 and first.id in knn.shelf.words, "both vote")
+        trained = knn.voting.trained
+        assert trained is not None
+        assert knn.trainer.packed_model(trained) is None
+        assert knn.id not in first.shelf.words
+        dead = dataclasses.replace(first.node.member(knn.id), status=Status.DEAD)  # type: ignore[type-var]
+        lost = Colleague(dead, first.colleagues.summary(knn.id))  # type: ignore[arg-type]
+        assert why_lost(lost) == "it is dead, and its model cannot leave it"
+
+
+async def test_a_newcomer_counts_who_went_before_it_came(tmp_path: Path) -> None:
+    """It learns of the model from those who hold it, and all move to a space that has the moments of that one too."""
+    async with AsyncExitStack() as stack:
+        peers = await cluster(stack, tmp_path, 1)
+        async with peer_here(write_part(tmp_path / "l.csv", seed=9), tmp_path / "l", join=(peers[0].address,)) as last:
+            await soon(lambda: all(in_place(peer, 2) for peer in (*peers, last)), "all is in place")
+        await gone(last, peers[0])
+        part = write_part(tmp_path / "n.csv", seed=12)
+        new = await stack.enter_async_context(peer_here(part, tmp_path / "n", join=(peers[0].address,)))
+        await soon(lambda: len(new.colleagues.roll().voters) == 3, "it counts three")
+        for peer in (new, peers[0]):
+            await soon(lambda peer=peer: peer.knowing.space_of(peer.colleagues.roll().voters), "a space")  # type: ignore[misc]
+            assert (await ask(peer)).votes["cast"] == 3
+        moments = {words.knowledge.moments for words in new.shelf.words.values()}
+        await soon(lambda: new.voting.ground and moments <= set(new.voting.ground.space.members), "all are in it")
