@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from p2pml.ensemble.values import Floats
 from p2pml.errors import BadInput
 
-from .answers import Evaluated, Label, Missing, Predicted
+from .answers import Evaluated, Label, Missing, Predicted, StoodIn
 from .totals import Tally, absentees
 
 
@@ -21,11 +21,13 @@ class VotesMissing(UserWarning):
 
 @dataclass(frozen=True, slots=True)
 class Votes:
-    """How many votes stand behind an answer, of how many; each missing one has `peer`, `name` and `reason`."""
+    """How many votes stand behind an answer, of how many; each missing one has `peer`, `name` and `reason`. One
+    from a replica has `peer` and `name` of whose model it is, and `by`, the name of the peer that holds it."""
 
     cast: int
     expected: int
     missing: tuple[Missing, ...] = ()
+    replicas: tuple[StoodIn, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.cast} of {self.expected} votes{absentees(self.missing)}"
@@ -148,7 +150,7 @@ def evaluation_of(answer: Evaluated) -> Evaluation:
 def votes_of(tally: Tally) -> Votes:
     """The votes behind all blocks."""
     votes = tally.votes()
-    return Votes(votes["cast"], votes["expected"], tuple(votes["missing"]))
+    return Votes(votes["cast"], votes["expected"], tuple(votes["missing"]), tuple(votes.get("replicas", ())))
 
 
 def probabilities_of(prediction: Prediction) -> Floats:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
+import random
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -85,6 +87,18 @@ def test_replicas_are_spread_evenly() -> None:
     held = [keeper for owner in PEERS for keeper in keepers(owner, PEERS, 3)]
     assert len(held) == 60
     assert max(held.count(peer) for peer in PEERS) <= 10
+
+
+def test_votes_are_lost_as_often_as_the_hashing_predicts() -> None:
+    """Of ten peers, three of which hold each model, five die: a dead one's model is lost where all its three do too."""
+    rng = random.Random(3)
+    lost = 0
+    for _ in range(400):
+        ids = [f"{rng.getrandbits(128):032x}" for _ in range(10)]
+        dead = set(ids[:5])
+        lost += sum(set(keepers(owner, ids, 3)) <= dead for owner in dead)
+    predicted = math.comb(4, 3) / math.comb(9, 3)
+    assert lost / 2000 == pytest.approx(predicted, abs=4 * math.sqrt(predicted / 2000))
 
 
 # What is said of them.
