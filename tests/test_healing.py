@@ -128,9 +128,9 @@ def test_old_tombstones_are_collected() -> None:
     assert one.node._context.catalogue.known(ME.id, (ME.generation, ME.nonce)) == (2, 2)
 
 
-UNHEARD = 0.3
+UNHEARD = 0.05
 """Seconds after the network's return in which a verdict may still fall that is due before any packet can be answered:
-the last one is sent a quarter of a probe interval before."""
+the last one is sent 0.03 of a probe interval before."""
 
 
 @pytest.mark.parametrize("duration", [10, 40, 2 * 3600])

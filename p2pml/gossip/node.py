@@ -172,6 +172,11 @@ class Node:
         """Read the catalogue entries of one owner, as far as they are known here."""
         return self._context.catalogue.entries(owner)
 
+    def version(self, owner: str) -> int:
+        """Say up to which version of an owner's catalogue its entries are known here."""
+        record = self._context.members.get(owner)
+        return 0 if record is None else self._context.catalogue.known(owner, record.epoch)[1]
+
     def highest_generation_heard_of_me(self) -> int:
         """Say the highest generation that anybody claimed of this identity: start above it next time."""
         return self._membership.highest_generation

@@ -43,8 +43,12 @@ JUDGED_LATER = 3.0
 """Probe intervals by which most members of a large cluster judge later than the accusers and a few others: the news
 of the verdict takes less, and spares each of them a last probe and the last words."""
 
-LAST_WORDS = (0.5, 0.25)
-"""Probe intervals before a verdict at which the suspect is told once more: the network may be back since the probe."""
+CONFIRMED_GRACE = 0.5
+"""Probe intervals that a suspect has, at least, where a confirmation brings its deadline forward to now."""
+
+LAST_WORDS = (0.25, 0.03)
+"""Probe intervals before a verdict at which the suspect is told once more: the network may be back since the probe.
+The last leaves time for little more than a packet and its answer."""
 
 
 def timeout(settings: Settings, live: int, accusers: int) -> float:
@@ -205,7 +209,7 @@ class Suspicions:
         context = self._context
         span = timeout(context.settings, context.members.live, suspicion.accusers)
         # A confirmation may bring the deadline forward to now, but the suspect is heard first.
-        soonest = context.now + LAST_WORDS[0] * context.settings.probe_interval
+        soonest = context.now + CONFIRMED_GRACE * context.settings.probe_interval
         if context.now < suspicion.deadline < soonest:
             soonest = suspicion.deadline
         deadline = max(soonest, suspicion.started + span + suspicion.patience, suspicion.frozen)

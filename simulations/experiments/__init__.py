@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from . import lifeguard
+from . import heal, hyparview, join_burst, lifeguard, rapid, scuttlebutt, swim
 from .harness import Experiment
 
-EXPERIMENTS: Mapping[str, Experiment[Any]] = {"lifeguard": lifeguard}
+EXPERIMENTS: Mapping[str, Experiment[Any]] = {
+    "lifeguard": lifeguard,
+    "swim": swim,
+    "rapid": rapid,
+    "join-burst": join_burst,
+    "scuttlebutt": scuttlebutt,
+    "hyparview": hyparview,
+    "heal": heal,
+}
 """All of them by name."""

@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from p2pml.gossip import MemberChanged, Settings, Status
+from p2pml.gossip import Change, MemberChanged, Settings, Status
 
 from ..cluster import Cluster, Host
 from ..core import no_collector
@@ -129,6 +129,36 @@ def formed(size: int, seed: int, mode: str, quiet: float) -> Cluster:
     return cluster
 
 
+class Gone:
+    """Follows whom every host of a cluster holds dead, from now on, as long as all were held alive before."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        """Look on."""
+        self._gone: dict[int, set[str]] = {host.index: set() for host in cluster.hosts}
+        self.deaths: list[tuple[int, str]] = []
+        """Who came to hold whom dead."""
+        cluster.change_observers.append(self)
+
+    def __call__(self, host: Host, change: Change) -> None:
+        """Take what a host tells."""
+        if not isinstance(change, MemberChanged):
+            return
+        if change.member.status is Status.DEAD:
+            self._gone[host.index].add(change.member.id)
+            self.deaths.append((host.index, change.member.id))
+        else:
+            self._gone[host.index].discard(change.member.id)
+
+    def of(self, host: Host) -> set[str]:
+        """Whom a host holds dead."""
+        return self._gone[host.index]
+
+    def agree(self, hosts: Sequence[Host]) -> bool:
+        """Whether these hosts hold the same members dead."""
+        first = self.of(hosts[0])
+        return all(self.of(host) == first for host in hosts)
+
+
 def deaths(host: Host, since: float) -> Iterator[tuple[float, str]]:
     """List when a host came to hold whom dead, after a time."""
     for time, change in host.changes:
@@ -147,6 +177,8 @@ __all__ = [
     "MODES",
     "Experiment",
     "Figure",
+    "Gone",
+    "Lines",
     "Measures",
     "Result",
     "carry_out",
