@@ -114,8 +114,8 @@ def simulate(
     A failure is shrunk to the least schedule that still fails and stored in a file, which `replay` runs again and
     `shrink` shrinks further.
 
-    lifeguard is an experiment of the paper of that name: our figures beside those of plain SWIM in the same runs
-    and beside the paper's claims.
+    lifeguard, swim, rapid, join-burst, scuttlebutt, hyparview and heal are papers' experiments: our figures beside
+    those of plain SWIM in the same runs and beside the papers' claims. --quick runs a part in minutes.
 
     Exit codes: 0 all held; 3 a safety property broke; 4 the core did not recover; 5 an error inside; 6 two runs of
     one seed differed; 7 a figure of an experiment was missed; 2 usage.

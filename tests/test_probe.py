@@ -214,3 +214,14 @@ def test_a_slow_node_probes_less() -> None:
     one.clear()
     one.run(90)
     assert 9 <= len(one.said(Ping)) <= 11
+
+
+def test_a_failure_that_others_saw_too_leaves_the_health_alone() -> None:
+    """It is no sign that this node is the slow one."""
+    for said, score in ((Claim(claim(B)), 1), (Claim(claim(B, Status.SUSPECT, 0, A)), 0)):
+        one = jar(A, B)
+        one.hear(A, said)
+        one.node._prober.probe(B.id)
+        [probe] = one.node._prober._probes.values()
+        one.node._prober._failed(probe.sequence)
+        assert one.node._context.health.score == score

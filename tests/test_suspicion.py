@@ -348,8 +348,8 @@ def test_a_suspect_is_told_again_right_before_the_verdict() -> None:
         told = [sent for sent in one.sent(D.address) if not sent.all(Ping)]
         assert [said.record.status for sent in told for said in sent.all(Claim)][:1] == [Status.SUSPECT], passing
     one.hear(D, Claim(claim(D, Status.ALIVE, 1)))
-    one.live(1, A, B)
-    assert one.status(D) is Status.ALIVE
+    one.live(1, A, B, D)
+    assert one.status(D) is not Status.DEAD
 
 
 def test_a_confirmation_after_the_time_is_up_leaves_half_an_interval() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .context import Context
+from .records import Status
 
 
 class Gossip:
@@ -26,5 +27,8 @@ class Gossip:
         context = self._context
         self._armed = False
         self._last = context.now
-        for member in context.members.sample(context.settings.gossip_fanout, context.me.id):
+        fanout = context.settings.gossip_fanout
+        # Suspects last: they are told by those who probe them, and where most have crashed the news must not die out.
+        chosen = context.members.sample(fanout * (2 if context.settings.lifeguard else 1), context.me.id)
+        for member in sorted(chosen, key=lambda record: record.status is Status.SUSPECT)[:fanout]:
             context.send_to(member)

@@ -173,7 +173,9 @@ class Membership:
     def _witness(self, suspect: str) -> None:
         """Look into an accusation at once, if this is one of the few members that chance chooses for it."""
         context = self._context
-        if context.settings.lifeguard and context.rng.random() * context.members.live < WITNESSES:
+        # Where most have crashed, few of those who are asked still live.
+        sound = context.members.live - len(self.suspicions)
+        if context.settings.lifeguard and context.rng.random() * sound < WITNESSES:
             self._doubt(suspect)
 
     def _make_room(self) -> None:

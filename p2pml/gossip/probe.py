@@ -165,7 +165,10 @@ class Prober:
         probe = self._probes[sequence]
         self._end(probe)
         missed = sum(not heard for heard in probe.helpers.values())
-        self._context.health.worse(1 + missed)
+        record = self._context.members.get(probe.target)
+        if record is None or not any(accuser != self._context.me.id for accuser in record.accusers):
+            # What others see too is no sign that this node is the slow one.
+            self._context.health.worse(1 + missed)
         self._accuse(probe.target)
 
     def _nack(self, sequence: int) -> None:

@@ -8,6 +8,7 @@ all, the other is told to come by stream, which has room for everything. Nothing
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -52,7 +53,8 @@ class Sync:
         self.agreed_at: float | None = None
         """When a member last had the very same tables (s); `None` before the first time."""
         self._armed = False
-        self._last = -context.settings.sync_interval
+        self._last = -math.inf
+        self._rest = context.settings.probe_interval
         self._pulled: dict[str, tuple[int, int, float]] = {}
         self._streams: dict[int, Address] = {}
         self._stream = 0
@@ -62,8 +64,8 @@ class Sync:
     def on_state(self, peer: str, state: int) -> None:
         """Note whether a member's tables are as ours, and arrange a comparison if they are not.
 
-        It comes a probe interval later, when the news of what has just changed has arrived by itself, but not
-        within the sync interval of the last one.
+        It comes a probe interval later, when the news of what has just changed has arrived by itself. The next ones
+        follow after one, two, four and so on up to the sync interval, as one that has just joined has much to learn.
         """
         context = self._context
         if state == context.state:
@@ -74,7 +76,7 @@ class Sync:
             self._differing[peer] = None
         if not self._armed:
             self._armed = True
-            rest = self._last + context.settings.sync_interval - context.now
+            rest = self._last + self._rest - context.now
             context.timer(max(context.settings.probe_interval, rest), self._compare)
 
     def _compare(self) -> None:
@@ -84,6 +86,8 @@ class Sync:
         differing = [record for peer in self._differing if (record := context.members.get(peer)) and record.live]
         self._differing.clear()
         if differing:
+            sync, lull = context.settings.sync_interval, context.now - self._last
+            self._rest = context.settings.probe_interval if lull >= 2 * sync else min(2 * self._rest, sync)
             self._last = context.now
             chosen = context.rng.choice(differing)
             told = len(context.wire.part(Claim(chosen))[1]) if chosen.status is Status.SUSPECT else 0

@@ -1,6 +1,7 @@
 """A crowd joins through one seed: when do all hold one same view (Rapid, §7.1)?
 
-The seed is alone at first; then all others start within a second and know nobody but it. memberlist takes 95 s for 2,000.
+The seed is alone at first; then all others start within a second and know nobody but it. memberlist takes 95 s for
+2,000.
 """
 
 from __future__ import annotations

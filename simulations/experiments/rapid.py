@@ -1,8 +1,8 @@
-"""Ten of a thousand members crash, go deaf for 20 s of every 40, or lose 80 % of what they send: do the rest agree (Rapid, §7)?
+"""Members crash, go deaf for 20 s of every 40, or lose 80 % of what they send: do the rest agree (Rapid, §7)?
 
-All healthy members should hold one same view in bounded time, and none of them should be declared dead. memberlist
-oscillates where members go deaf, and never settles where they lose packets. Bytes are means over the healthy members,
-from the fault on.
+Ten of a thousand do. All healthy members should hold one same view in bounded time, and none of them should be declared
+dead. memberlist oscillates where members go deaf, and never settles where they lose packets. Bytes are means over the
+healthy members, from the fault on.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Members that write faster than packets can carry it, for a while: how old does what others know get (Scuttlebutt, §5)?
+"""Members write faster than packets can carry it: how old does what others know get (Scuttlebutt, §5)?
 
 128 members with 64 keys each; every one writes once a second, twice from 25 s to 75 s, and no more from 120 s on. A
 member is stale of another for as long as the first of the other's writes that it lacks is old.

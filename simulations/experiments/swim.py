@@ -11,9 +11,9 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from p2pml.gossip import MemberChanged, Status
+from p2pml.gossip import Change, MemberChanged, Status
 
-from ..cluster import Cluster
+from ..cluster import Cluster, Host
 from .harness import MODES, Figure, Lines, Measures, Result, counted, formed, no_collector
 
 QUIET = 5.0
@@ -23,6 +23,8 @@ CHURN = 0.1
 """Share of the members that are killed and started again each minute."""
 MINUTES = 3
 SEEDS = 3
+REST = 10.0
+"""Periods between two crashes: whoever probed in vain is healthy again."""
 SIZES = {False: (10, 100, 1000, 10_000), True: (10, 40, 160)}
 CHURNING = {False: (10, 100, 1000), True: (10, 40)}
 SPREAD = 1.2
@@ -76,17 +78,17 @@ def suspected(cluster: Cluster) -> Iterator[float]:
         subject.crash()
         found: list[float] = []
 
-        def note(host: object, change: object, subject: str = subject.id, found: list[float] = found) -> None:
-            of_it = isinstance(change, MemberChanged) and change.member.id == subject
-            if of_it and change.member.status is Status.SUSPECT:
-                found.append(cluster.clock.now)
+        def note(host: Host, change: Change, subject: str = subject.id, found: list[float] = found) -> None:
+            if isinstance(change, MemberChanged):
+                is_it = change.member.id == subject and change.member.status is Status.SUSPECT
+                found += [cluster.clock.now] if is_it else []
 
         cluster.change_observers.append(note)
         while not found:
             cluster.run(period / 4)
         cluster.change_observers.remove(note)
         yield (found[0] - at) / period
-        cluster.run(period * (1 + index / CRASHES))
+        cluster.run(period * (REST + index / CRASHES))
 
 
 def churning(cluster: Cluster) -> Measures:
@@ -104,8 +106,9 @@ def churning(cluster: Cluster) -> Measures:
                 cluster[down.pop()].boot([one.address for one in cluster.up()[:SEEDS]])
             down.append(turn * 7 % cluster.size)
             cluster[down[-1]].crash()
-            cluster.run(step)
-            minute.append(statistics.fmean(host.running.queues()["news"] for host in cluster.up()))
+            for _ in range(max(1, round(step))):
+                cluster.run(min(1.0, step))
+                minute.append(statistics.fmean(host.running.queues()["news"] for host in cluster.up()))
     means = [statistics.fmean(minute) for minute in waiting]
     return {"backlog": max(max(minute) for minute in waiting), "backlog_growth": means[-1] / max(1.0, means[-2])}
 
@@ -125,13 +128,11 @@ def result(runs: Sequence[tuple[Case, Measures]], *, quick: bool) -> Result:
                 bounds = {"latest_first_suspicion": 2.0 * size - 1, "backlog_growth": GROWTH}
                 claim = claims.get(name, "")
                 figures.append(Figure(f"{name}_{size}", value, bounds.get(name), value, theirs[name], claim))
-    sizes = ", ".join(map(str, SIZES[quick]))
+    quiet_sizes = ", ".join(map(str, SIZES[quick]))
     churned = ", ".join(map(str, CHURNING[quick]))
-    subset = f"{sizes} members, and {churned} with churn for {MINUTES} min; up to {CRASHES} crashes; in periods"
+    subset = f"{quiet_sizes} members, and {churned} with churn for {MINUTES} min; up to {CRASHES} crashes; in periods"
     panels: dict[str, Lines] = {
-        name.replace("_", " "): {
-            mode: [(size, found[False, size, mode][name]) for size in SIZES[quick]] for mode in MODES
-        }
+        name: {mode: [(size, found[False, size, mode][name]) for size in SIZES[quick]] for mode in MODES}
         for name in ("first_suspicion", "messages_a_period")
     }
     return Result("swim", subset, tuple(figures), "members", panels)
