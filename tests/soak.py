@@ -22,7 +22,7 @@ from p2pml.cli.simulated import store_failure
 from p2pml.simulations.layers import run
 from p2pml.simulations.plans import Plan
 from p2pml.simulations.reports import EXIT_CODES, HELD
-from p2pml.simulations.scenarios import SCENARIOS, draw
+from p2pml.simulations.scenarios import SCENARIOS, WHOLE, draw
 from p2pml.simulations.sweeps import sweep
 
 BATCH = 80
@@ -35,7 +35,7 @@ def plan(seed: int) -> Plan:
     """The plan of a seed: another scenario from one to the next, and all else drawn."""
     rng = random.Random(f"{seed}/soak")
     scenario = list(SCENARIOS)[seed % len(SCENARIOS)]
-    if seed // len(SCENARIOS) % DAEMONS == 0:
+    if scenario in WHOLE or seed // len(SCENARIOS) % DAEMONS == 0:
         return replace(draw(scenario, seed, rng.randint(3, 6), 20.0), layer="daemon")
     return draw(scenario, seed, rng.choice((3, 4, 5, 6, 8, 12, 20)), rng.choice((20.0, 45.0, 120.0)))
 
