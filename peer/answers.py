@@ -77,6 +77,45 @@ class Evaluated(TypedDict):
     votes: Votes
     took: float
     statistics: NotRequired[dict[str, Any] | None]
+    comparison: NotRequired[Compared | None]
+
+
+class ComparedScore(TypedDict):
+    """How a rule, or a peer alone (then `rule` is None), does on `rows` rows: by metric its value, and the ends of its
+    interval of 95 %."""
+
+    rule: str | None
+    peer: str | None
+    name: str
+    rows: int
+    scores: dict[str, list[float | None]]
+
+
+class ComparedPart(TypedDict):
+    """The scores on one peer's held-out rows; `residuals` are quantiles of those of the rule auto, at 5, 25, 50, 75 and
+    95 %, in regression."""
+
+    peer: str
+    name: str
+    scores: list[ComparedScore]
+    residuals: list[float] | None
+
+
+class Curve(TypedDict):
+    """Of one class against the rest: the points of its receiver operating characteristic, (false, true) positive rates;
+    and by tenths of its probability (mean probability, share of rows of the class, rows)."""
+
+    label: Label
+    roc: list[list[float]]
+    calibration: list[list[float]]
+
+
+class Compared(TypedDict):
+    """All rules and each peer alone, on all held-out rows and part by part; for classification with `curves`."""
+
+    pooled: list[ComparedScore]
+    parts: list[ComparedPart]
+    curves: NotRequired[list[Curve]]
 
 
 class DriftSide(TypedDict):

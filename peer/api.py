@@ -36,6 +36,7 @@ from .bodies import (
     encode,
 )
 from .colleagues import SCHEMA_PATH
+from .comparing import COMPARE_PATH
 from .crew import FIT_PATH
 from .drifting import ASKED_PATH, PROFILE_PATH
 from .evaluating import EVALUATE_PATH, scored_data
@@ -89,6 +90,12 @@ class HeldOutRequest(msgspec.Struct):
     seconds: Deadline
 
 
+class CompareRequest(msgspec.Struct):
+    """One peer asks another to compare all rules on its held-out rows."""
+
+    seconds: Deadline
+
+
 class PeerFitRequest(msgspec.Struct):
     """One peer tells another of a fit, and may wait for its end."""
 
@@ -133,6 +140,7 @@ class Api:
         app.router.add_get(LINK_PATH, self._links.link, allow_head=False)
         app.on_shutdown.append(self._close_links)
         app.router.add_post(EVALUATE_PATH, self.evaluate_own)
+        app.router.add_post(COMPARE_PATH, self.compare_own)
         app.router.add_post(FIT_PATH, self.fit_own)
         return app
 
@@ -214,9 +222,11 @@ class Api:
             seconds = asked.deadline or EVALUATION_DEADLINE
             evaluator = self._peer.evaluator
             if asked.rows is None and asked.columns is None and asked.data is None:
-                report = await evaluator.everyone(rule=asked.combine, seconds=seconds)
+                report = await evaluator.everyone(rule=asked.combine, seconds=seconds, compare=asked.compare)
                 self._peer.observer.evaluated(report)
                 return encode(report, request)
+            if asked.compare:
+                raise BadInput("rules are compared on the peers' held-out rows: send no rows, or leave out compare")
             columns, rows = await _rows(asked)
             scored = await evaluator.given(
                 columns,
@@ -314,6 +324,11 @@ class Api:
         scored = await self._peer.evaluator.own(rule=asked.combine, seconds=asked.seconds)
         trained = self._peer.voting.trained
         return encode(scored_data(trained.schema.task if trained else "", scored), request)
+
+    async def compare_own(self, request: web.Request) -> web.Response:
+        asked = await _read(request, CompareRequest, MAX_BODY)
+        part = await self._peer.comparer.own(asked.seconds)
+        return encode(await asyncio.to_thread(part.to_data), request)
 
     async def fit_own(self, request: web.Request) -> web.Response:
         asked = await _read(request, PeerFitRequest, MAX_BODY)

@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar, cast
 
 import structlog
 
-from p2pml.ensemble.combine import Cast
+from p2pml.ensemble.combine import RULES, Answer, Cast
 from p2pml.ensemble.electorate import SCHEMA_UNKNOWN
 from p2pml.ensemble.knowledge import AUTO, LOCAL, NO_SPACE, STACKED, Decision
 from p2pml.ensemble.schema import Schema
@@ -24,7 +24,7 @@ from .ballots import Ballot, Question, Wanted, read_ballots
 from .ballots import Cast as Said
 from .batching import Batches
 from .colleagues import Colleague, Colleagues, Roll
-from .combining import Asked, Plan, combined
+from .combining import Asked, Plan, combined, compared
 from .knowing import Answered, Knowing
 from .reach import Reach
 from .voting import Voting
@@ -44,6 +44,9 @@ WAYS = 64
 """Ways of asking that are kept prepared: a few in practice, and levels may be any."""
 QUICK = 64
 """Rows that are read, checked and combined on the event loop, in less than a millisecond; of more, in a thread."""
+
+ALL_RULES = (AUTO, LOCAL, STACKED, *RULES)
+"""Every rule that can be asked for."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -126,6 +129,16 @@ class Asker:
         heard, _ = await self._hear(roll, asked, 1, EVALUATION_DEADLINE, space)
         densities = {id: ballot.density for id, ballot in heard.items() if ballot.density is not None}
         return Answered(_casts(heard), densities, complete=len(densities) == len(roll.voters))
+
+    async def compare(self, columns: Columns, rows: int, seconds: float) -> dict[str, Answer]:
+        """The answers by all rules, and of each peer alone, from one round of votes; raises as `ask` does."""
+        until = asyncio.get_running_loop().time() + seconds
+        roll = self._colleagues.roll()
+        plans = [await self._plan(rule, False, None, roll, seconds) for rule in ALL_RULES]
+        asked = await _off_the_loop(rows, Reader(_known(roll)).read, columns)
+        space = self._knowing.space_of(roll.voters)
+        heard, _ = await self._hear(roll, asked, 1, until - asyncio.get_running_loop().time(), space)
+        return await asyncio.to_thread(compared, heard, plans)
 
     async def _together(self, kind: _Kind, batch: list[_Small]) -> list[Asked | Exception]:
         """The answer to each question of a batch. Where one has a fault, all are asked alone: each hears of its own."""

@@ -50,7 +50,8 @@ class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class EvaluateRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """How to evaluate; without rows, on every peer's held-out ones. `statistics` asks for what adds up over blocks."""
+    """How to evaluate; without rows, on every peer's held-out ones. `statistics` asks for what adds up over
+    blocks, and `compare`, without rows, for every rule and each peer alone."""
 
     rows: list[dict[str, Cell]] | None = None
     columns: list[str] | None = None
@@ -58,6 +59,7 @@ class EvaluateRequest(msgspec.Struct, forbid_unknown_fields=True):
     combine: Rule = "auto"
     deadline: Deadline | None = None
     statistics: bool = False
+    compare: bool = False
     first_row: RowNumber = 1
 
 

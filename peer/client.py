@@ -137,12 +137,15 @@ class PeerClient:
         combine: str | None = None,
         deadline: float | None = None,
         statistics: bool = False,
+        compare: bool = False,
         first_row: int = 1,
     ) -> Evaluated:
         """Scores of the ensemble on `data` (rows with the target), or else on all peers' held-out rows."""
         body = {"columns": columns, "data": data, "combine": combine, "deadline": deadline}
         if statistics:
             body["statistics"] = True
+        if compare:
+            body["compare"] = True
         return await self._call("POST", "/v1/evaluate", Evaluated, _limit(deadline), body, first_row)
 
     async def fit(self, model: str | None = None, *, wait: bool = True) -> Fitted:

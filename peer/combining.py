@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -22,8 +22,10 @@ from .answers import Votes
 from .ballots import Ballot
 
 MEAN = "mean"
+ALONE = "alone "
+"""What stands before a peer's id where its own answer is meant."""
 CHANGED = "the shared space changed while the votes came"
-ALONE = "this peer has not tried its own vote on its held-out rows yet"
+UNTRIED = "this peer has not tried its own vote on its held-out rows yet"
 NO_BOUNDS = "the peers have not told yet how wrong answers are on their held-out rows"
 
 
@@ -120,7 +122,7 @@ def _answer(casts: list[Cast], densities: Mapping[str, Floats], plan: Plan) -> t
         return combine(casts, MEAN), MEAN, CHANGED
     if plan.rule == LOCAL:
         known = plan.favour is not None and any(id == plan.favour[0] for id, *_ in casts)
-        favour, because = (plan.favour, None) if known else (None, decision.because or ALONE)
+        favour, because = (plan.favour, None) if known else (None, decision.because or UNTRIED)
         return (
             combine(casts, _chosen(decision), densities, heat or 1.0, favour),
             LOCAL if known else _chosen(decision),
@@ -129,3 +131,11 @@ def _answer(casts: list[Cast], densities: Mapping[str, Floats], plan: Plan) -> t
     if heat is None:
         return combine(casts, MEAN), MEAN, decision.because
     return combine(casts, DENSITY, densities, heat), DENSITY, None
+
+
+def compared(ballots: Mapping[str, Ballot], plans: Iterable[Plan]) -> dict[str, Answer]:
+    """The answer by each plan, named by its rule, and of each peer alone."""
+    casts: list[Cast] = [(id, ballot.vote, ballot.rows) for id, ballot in ballots.items()]
+    densities = {id: ballot.density for id, ballot in ballots.items() if ballot.density is not None}
+    answers = {plan.rule: _answer(casts, densities, plan)[0] for plan in plans}
+    return answers | {ALONE + cast[0]: combine([cast]) for cast in casts}

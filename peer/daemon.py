@@ -49,6 +49,7 @@ from .answers import Peers
 from .api import LAST_ANSWERS, Api
 from .asking import Asker
 from .colleagues import FIT, KNOWLEDGE, SUMMARY, Colleagues
+from .comparing import Comparer
 from .crew import Crew
 from .discovery import Discovery
 from .drifting import Drifting
@@ -204,18 +205,16 @@ class Peer:
         )
         self.pieces = Pieces(self._piece)
         self.asker = Asker(self.id, self.colleagues, self.voting, wire, self.reach, self.knowing)
-        self.evaluator = Evaluator(self.id, self.colleagues, self.asker, self.voting, self.trainer, wire, self.reach)
+        least = self.options.min_count
+        self.comparer = Comparer(
+            self.id, least, self.colleagues, self.asker, self.voting, self.trainer, wire, self.reach
+        )
+        self.evaluator = Evaluator(
+            self.id, self.colleagues, self.asker, self.voting, self.trainer, wire, self.reach, self.comparer
+        )
         self.observer = Observer(node, self.colleagues, self.fitting, self.voting, self.peers, self._tell)
         self.drifting = Drifting(
-            self.id,
-            self.options.min_count,
-            self.colleagues,
-            self.knowing,
-            self.trainer,
-            self.voting,
-            wire,
-            self.reach,
-            self._alert,
+            self.id, least, self.colleagues, self.knowing, self.trainer, self.voting, wire, self.reach, self._alert
         )
         self.crew = Crew(self.id, node, self.colleagues, self.fitting, self.voting, wire, self.reach)
 

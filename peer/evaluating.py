@@ -20,6 +20,8 @@ from p2pml.errors import BadInput, NoVotes, PeerUnreachable, RemoteError
 from .answers import ConfusionMatrix, Evaluated, Missing, Votes
 from .asking import Asker
 from .colleagues import Colleague, Colleagues
+from .comparing import Comparer
+from .curves import curves
 from .reach import Reach
 from .scoring import Statistics, merged, read_statistics, statistics_of
 from .training import Trainer
@@ -55,7 +57,9 @@ class Evaluator:
         trainer: Trainer,
         wire: PeerWire,
         reach: Reach,
+        comparer: Comparer,
     ) -> None:
+        self._comparer = comparer
         self._me = me
         self._colleagues = colleagues
         self._asker = asker
@@ -64,8 +68,9 @@ class Evaluator:
         self._wire = wire
         self._reach = reach
 
-    async def everyone(self, *, rule: str, seconds: float) -> Evaluated:
-        """The ensemble's scores on all peers' held-out rows; raises `NoVotes` where there is nothing to score."""
+    async def everyone(self, *, rule: str, seconds: float, compare: bool = False) -> Evaluated:
+        """The ensemble's scores on all peers' held-out rows; raises `NoVotes` where there is nothing to score. With
+        `compare` also those of every rule and of each peer alone."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         await self._colleagues.fetch_schemas()
@@ -83,7 +88,14 @@ class Evaluator:
         used = min(parts, key=lambda part: (part.statistics is None, part.because is None))
         expected = max(roll.expected, *(part.expected for part in parts))
         everyone = Scored(merged(scored), missing, expected, used.combined, used.because)
-        return _evaluated(everyone, roll.schema, rule, loop.time() - began, statistics=False)
+        answer = _evaluated(everyone, roll.schema, rule, loop.time() - began, statistics=False)
+        if compare:
+            comparison = await self._comparer.everyone(began + seconds - loop.time())
+            if isinstance(everyone.statistics, ClassificationStatistics):
+                comparison["curves"] = curves(everyone.statistics, roll.schema)
+            answer["comparison"] = comparison
+            answer["took"] = loop.time() - began
+        return answer
 
     async def given(
         self, columns: Columns, rows: int, *, rule: str, seconds: float, first_row: int, statistics: bool

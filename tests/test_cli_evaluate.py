@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -146,3 +148,77 @@ def test_rows_without_the_target_are_bad_input(shell: Shell, peer: FakePeer, tmp
     done = shell("evaluate", write(tmp_path / "in.csv", [(1, 2)]))
     assert done.code == 2
     assert "no column 'y'" in done.err
+
+
+def score(name: str, value: float, peer: bool = False) -> dict[str, Any]:
+    """One line of a comparison."""
+    who = {"rule": None, "peer": f"{name:0<32}"} if peer else {"rule": name, "peer": None}
+    scores = {"accuracy": [value, value - 0.05, value + 0.05], "log_loss": [0.5, None, None]}
+    return {**who, "name": name, "rows": 40, "scores": scores}
+
+
+LINES = [score("auto", 0.9), score("mean", 0.8), score("ann", 0.7, True), score("bob", 0.6, True)]
+CURVE = {"label": "yes", "roc": [[0.0, 0.0], [0.2, 0.9], [1.0, 1.0]], "calibration": [[0.1, 0.2, 5], [0.9, 0.8, 5]]}
+COMPARED: dict[str, Any] = {
+    "task": "classification",
+    "rows": 40,
+    "combine": "auto",
+    "metrics": {"accuracy": 0.9},
+    "votes": votes(2, 2),
+    "took": 0.1,
+    "confusion_matrix": {"classes": ["no", "yes"], "counts": [[18, 2], [2, 18]]},
+    "comparison": {
+        "pooled": LINES,
+        "parts": [
+            {"peer": "a" * 32, "name": "ann", "scores": LINES, "residuals": None},
+            {"peer": "b" * 32, "name": "<b>", "scores": LINES[:3], "residuals": [-2.0, -1.0, 0.0, 1.0, 2.0]},
+        ],
+        "curves": [CURVE, CURVE | {"label": "no"}],
+    },
+}
+
+
+def test_rules_and_peers_stand_side_by_side(shell: Shell, peer: FakePeer) -> None:
+    """All rows together with an interval, and part by part; a peer that did not vote on one has a dash."""
+    peer.replies["/v1/evaluate"] = lambda _: COMPARED
+    done = shell("evaluate", "--compare")
+    assert done.code == 0
+    assert peer.requests("/v1/evaluate") == [{"compare": True}]
+    lines = [line.split() for line in done.out.splitlines() if line]
+    assert ["auto", "40", "0.9000", "0.8500", "to", "0.9500", "0.5000"] in lines
+    assert ["ann", "alone", "40", "0.7000", "0.6500", "to", "0.7500", "0.5000"] in lines
+    assert ["bob", "alone", "0.6000", "–"] in lines
+
+
+def test_a_report_is_one_file_that_needs_nothing_else(shell: Shell, peer: FakePeer, tmp_path: Path) -> None:
+    """With a plot for each thing, and names that cannot write into the page."""
+    pytest.importorskip("matplotlib")
+    peer.replies["/v1/evaluate"] = lambda _: COMPARED
+    path = tmp_path / "report.html"
+    assert shell("evaluate", "--report", path).code == 0
+    page = path.read_text(encoding="utf-8")
+    assert page.count("<svg") == 6
+    for words in ("Confusion matrix", "characteristic", "Calibration", "Residuals", "Who knows what", "ann alone"):
+        assert words in page
+    assert "<b>" not in page
+    assert not re.search(r"(src|href)=.(http|//)", page)
+    numbers = {**COMPARED, "task": "regression", "confusion_matrix": None}
+    numbers["comparison"] = {name: COMPARED["comparison"][name] for name in ("pooled", "parts")}
+    peer.replies["/v1/evaluate"] = lambda _: numbers
+    assert shell("evaluate", "--report", path).code == 0
+    assert path.read_text(encoding="utf-8").count("<svg") == 3
+
+
+def test_a_comparison_is_on_held_out_rows_alone(shell: Shell, tmp_path: Path) -> None:
+    """A file has no parts."""
+    done = shell("evaluate", tmp_path / "rows.csv", "--compare")
+    assert done.code == 2
+    assert "leave FILE out" in done.err
+
+
+def test_without_matplotlib_a_report_says_what_to_install(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before any peer is asked."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    done = shell("evaluate", "--report", "x.html")
+    assert done.code == 2
+    assert "p2pml[plot]" in done.err
