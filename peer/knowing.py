@@ -150,7 +150,7 @@ class Knowing:
             live = [voter for voter in voters if voter.words is None]
             found = await asyncio.gather(*(self._fetch_gram(voter, seconds) for voter in live))
             ids = sorted(voter.id for voter in voters)
-            if any(not set(ids) <= set(each.voters) for each in found):
+            if not found or any(not set(ids) <= set(each.voters) for each in found):
                 raise RemoteError(NOT_COMPARED)
             self._stack = (said, functools.reduce(Gram.merge, (each.among(ids) for each in found)))
         return self._stack[1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import pytest
 from running import peer_here, soon
 
 from p2pml.ensemble.calibration import Calibration
-from p2pml.ensemble.home import Home
 from p2pml.ensemble.knowledge import NO_ROWS, NO_SPACE, NOT_COMPARED, Knowledge
 from p2pml.ensemble.moments import Moments
 from p2pml.errors import BadInput, NoVotes
@@ -61,15 +59,12 @@ async def at_home(peers: tuple[Peer, Peer]) -> None:
     """Whose own rows gain nothing by its own vote answers as for everybody; where they do, its vote weighs more."""
     asked = await peers[0].asker.ask(ROWS, 4, rule="local", seconds=20)
     assert (asked.combined, asked.because) == ("local", None)
-    trial = peers[0].knowing._trial
-    assert trial is not None
-    losses = trial.home.losses.copy()
-    losses[:, -1] = 0.0
-    peers[0].knowing._trial = replace(trial, home=Home(trial.home.rows, losses, 0 * losses))
-    alone = await peers[0].asker.ask({"x": [0.01]}, 1, rule="local", seconds=20)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(peers[0].knowing, "favour", lambda decision: (peers[0].id, 1e9))
+        alone = await peers[0].asker.ask({"x": [0.01]}, 1, rule="local", seconds=20)
+    assert (alone.combined, alone.because) == ("local", None)
     own = await peers[0].voting.vote({"x": [0.01]})
     assert np.asarray(alone.answer.predictions) == pytest.approx(own.vote.values, abs=1e-3)
-    peers[0].knowing._trial = trial
 
 
 async def sure_of_what_it_says(peers: tuple[Peer, Peer]) -> None:
