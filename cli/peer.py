@@ -49,6 +49,13 @@ def peer() -> None:
     help="TCP and UDP port, 0 for any free one. [default: the last one used, else from 7733 up]",
 )
 @option("--join", type=ADDRESS, multiple=True, help="Where a peer may live, if mDNS does not reach it.")
+@option(
+    "--secret-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Hear only peers that have the secret in FILE. To change it, have two lines for a while: the first is written "
+    "with, all are read.",
+)
 @option("--no-mdns", is_flag=True, help="Neither announce nor look by mDNS.")
 @option(
     "--profile",

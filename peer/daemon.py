@@ -35,6 +35,7 @@ from p2pml.gossip import (
     MemberChanged,
     Moved,
     Node,
+    SecretRefused,
     SetEntry,
     Settings,
     Start,
@@ -42,6 +43,7 @@ from p2pml.gossip import (
     Unreachable,
 )
 from p2pml.gossip.limits import NAME_LIMIT
+from p2pml.gossip.wire import Wire
 
 from . import logs
 from .alerts import DRIFT, Alert, write
@@ -68,6 +70,7 @@ from .pulse import PULSE
 from .pump import Pump
 from .reach import Reach
 from .replicas import Replicas
+from .secrets import read_secrets
 from .shelf import Shelf
 from .sockets import bind
 from .store import Store, default_folder
@@ -177,7 +180,9 @@ class Peer:
             generation=next_generation(self.store),
             nonce=self._chance.getrandbits(63),
         )
-        node = self.node = Node(me, PROFILES[self.options.profile], random.Random(self._chance.getrandbits(64)))  # noqa: S311 (no secret)
+        rng = random.Random(self._chance.getrandbits(64))  # noqa: S311 (no secret)
+        packets = Wire(me.cluster, read_secrets(self.options.secret_file))
+        node = self.node = Node(me, PROFILES[self.options.profile], rng, packets)
         self.metrics = Metrics(self)
         wire = self.wire = PeerWire(self._session, self.metrics.heard)
         self.pump = Pump(node, self._session, self._on_change)
@@ -406,6 +411,12 @@ class Peer:
                     # A generation that is not on disk must not be used: the next run would take it again.
                     self.stop(error)
                 log.warning("the cluster remembers a later run of this peer; an old state folder was restored")
+            case SecretRefused(address):
+                log.warning(
+                    "somebody speaks without this cluster's secret and is not heard: give that peer this one's "
+                    "--secret-file if it belongs here",
+                    address=_shown(address),
+                )
             case IdentityConflict(_, address):
                 self.stop(
                     BadInput(

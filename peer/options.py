@@ -32,6 +32,8 @@ class PeerOptions:
     min_count: int = 5
     """Groups of fewer training rows are left out of the moments that the other peers get."""
     seed: int = 0
+    secret_file: Path | None = None
+    """File with a secret a line, without which nobody is heard by the protocol; one for all peers."""
     replicas: int = 2
     """How many other peers hold a copy of this cluster's models each; one for all peers."""
     log_format: str = "console"

@@ -308,3 +308,38 @@ def test_the_page_about_the_protocol_lists_every_message() -> None:
     listed = dict(re.findall(r"^\| (\d+) \| ([a-z ]+) \|", page, re.MULTILINE))
     names = {str(code): re.sub(r"\B([A-Z])", r" \1", kind.__name__).lower() for kind, code in CODES.items()}
     assert listed == names
+
+
+# A secret.
+
+OLD, NEW = (b"a secret of the cluster, the old", b"a secret of the cluster, the new")
+
+
+@pytest.mark.parametrize(
+    ("written", "read", "reason"),
+    [
+        ([OLD], [OLD], None),
+        ([OLD], [NEW, OLD], None),
+        ([NEW, OLD], [OLD, NEW], None),
+        ([NEW, OLD], [OLD], "secret"),
+        ([], [OLD], "secret"),
+        ([OLD], [], "cluster"),
+    ],
+)
+def test_a_packet_is_read_by_who_has_its_secret(written: list[bytes], read: list[bytes], reason: str | None) -> None:
+    """The first of one's secrets is written with and all are read, so that it can be changed without a stop."""
+    data = Wire("tests", written).seal(identity(0), [])
+    if reason is None:
+        assert Wire("tests", read).open(data, limits.PACKET_LIMIT).source == identity(0).id
+        return
+    with pytest.raises(PacketError) as raised:
+        Wire("tests", read).open(data, limits.PACKET_LIMIT)
+    assert raised.value.reason == reason
+
+
+def test_a_secret_is_good_for_one_cluster_and_one_body() -> None:
+    """A packet that was changed on its way is dropped, and so is that of another cluster with the same secret."""
+    data = Wire("tests", [OLD]).seal(identity(0), [])
+    for other in (data[:-1] + bytes([data[-1] ^ 1]), Wire("another", [OLD]).seal(identity(0), [])):
+        with pytest.raises(PacketError):
+            Wire("tests", [OLD]).open(other, limits.PACKET_LIMIT)

@@ -16,6 +16,8 @@ from p2pml.gossip import (
     DatagramReceived,
     Me,
     Node,
+    Notify,
+    SecretRefused,
     SendDatagram,
     SetEntry,
     SetTimer,
@@ -259,3 +261,13 @@ def test_a_restart_with_a_lower_clock_is_a_new_node() -> None:
     two.hear(ME, Claim(claim(ME)), Nack(0))
     one.hear(A, Claim(claim(replace(A, generation=2))))
     assert two.status(ME) is one.status(A) is Status.ALIVE
+
+
+def test_who_speaks_without_the_secret_is_told_of_once() -> None:
+    """Its packets are counted, and change nothing else."""
+    node = Node(identity(0), Settings.lan(), random.Random(0), Wire(CLUSTER, [b"the secret of the cluster"]))
+    node.handle(Start(), 0.0)
+    told = [effect for _ in range(3) for effect in node.handle(DatagramReceived(A.address, packet(A)), 1.0)]
+    assert told == [Notify(SecretRefused(A.address))]
+    assert node.counters["dropped_secret"] == 3
+    assert node.member(A.id) is None

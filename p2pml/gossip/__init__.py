@@ -12,6 +12,7 @@ from .effects import (
     MemberChanged,
     Notify,
     OpenStream,
+    SecretRefused,
     SendDatagram,
     SetTimer,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "Node",
     "Notify",
     "OpenStream",
+    "SecretRefused",
     "SendDatagram",
     "SetEntry",
     "SetTimer",

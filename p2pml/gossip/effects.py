@@ -50,7 +50,14 @@ class GenerationRaised:
     generation: int
 
 
-Change: TypeAlias = MemberChanged | EntryChanged | IdentityConflict | GenerationRaised
+@value
+class SecretRefused:
+    """Somebody at this address speaks without a secret of this cluster. Told once: the counters say how often."""
+
+    address: Address
+
+
+Change: TypeAlias = MemberChanged | EntryChanged | IdentityConflict | GenerationRaised | SecretRefused
 
 
 @value

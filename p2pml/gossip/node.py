@@ -29,7 +29,7 @@ from .bucket import Buckets
 from .codec import PacketError
 from .context import Context
 from .directory import Directory
-from .effects import AnswerStream, Effect
+from .effects import AnswerStream, Effect, SecretRefused
 from .events import (
     DatagramReceived,
     Event,
@@ -372,6 +372,8 @@ class Node:
             packet = context.wire.open(data, limit)
         except PacketError as error:
             context.counters[f"dropped_{error.reason}"] += 1
+            if error.reason == "secret" and context.counters["dropped_secret"] == 1:
+                context.notify(SecretRefused(source))
             return None
         context.counters[kind] += 1
         context.counters["bytes_received"] += len(data)
