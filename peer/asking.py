@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate, chain
@@ -26,6 +27,7 @@ from .batching import Batches
 from .colleagues import Colleague, Colleagues, Roll
 from .combining import Asked, Plan, combined, compared
 from .knowing import Answered, Knowing
+from .racing import Pace, race
 from .reach import Reach
 from .voting import Voting
 from .wire import PeerWire
@@ -94,6 +96,7 @@ class Asker:
         self._voting = voting
         self._wire = wire
         self._reach = reach
+        self._pace = Pace()
         self._prepared: dict[_Way, _Prepared] = {}
         self._batches: Batches[_Kind, _Small, Asked] = Batches(self._together)
 
@@ -162,6 +165,7 @@ class Asker:
         if prepared is None or prepared.version != self._colleagues.version:
             version, roll = self._colleagues.version, self._colleagues.roll()
             reader = Reader(_known(roll))
+            self._pace.keep_only({holder.id for holders in roll.holders.values() for holder in holders})
             prepared = _Prepared(version, roll, reader, await self._plan(*way, roll, small.until - loop.time()))
             self._prepared = {**self._prepared, way: prepared} if len(self._prepared) < WAYS else {way: prepared}
         plan, schema = prepared.plan, prepared.reader.schema
@@ -203,10 +207,14 @@ class Asker:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         question = await _off_the_loop(asked.rows, Question, asked, first_row, space)
-        tasks = {
-            voter.id: loop.create_task(self._one(voter, roll.holders[voter.id], question, deadline))
-            for voter in roll.voters
-        }
+        # On a few rows this peer votes itself with all that it holds; the others are asked first, and vote meanwhile.
+        mine = [each for each in roll.voters if asked.rows <= QUICK and self._is_first(roll.holders[each.id])]
+        theirs = [voter for voter in roll.voters if voter not in mine]
+        tasks = self._ask_for(theirs, roll, question, deadline)
+        if tasks:
+            await asyncio.sleep(0)
+        own = self._own(mine, roll, question)
+        tasks |= self._ask_for([voter for voter in mine if voter.id not in own], roll, question, deadline)
         try:
             if tasks:
                 await asyncio.wait(tasks.values(), timeout=max(0.0, deadline - loop.time()))
@@ -218,7 +226,7 @@ class Asker:
         stood_in: list[StoodIn] = []
         missing: list[Missing] = [_missing(m.id, m.name, why) for m, why in roll.absent]
         for voter in roll.voters:
-            outcome = self._outcome(tasks[voter.id], seconds)
+            outcome = own.get(voter.id) or self._outcome(tasks[voter.id], seconds)
             if isinstance(outcome, str):
                 missing.append(_missing(voter.id, voter.member.name, outcome))
                 continue
@@ -233,6 +241,17 @@ class Asker:
             votes["replicas"] = sorted(stood_in, key=lambda entry: entry["peer"])
         return ballots, votes
 
+    def _ask_for(
+        self, voters: list[Colleague], roll: Roll, question: Question, deadline: float
+    ) -> dict[str, asyncio.Task[tuple[Ballot, Member]]]:
+        loop = asyncio.get_running_loop()
+        return {
+            voter.id: loop.create_task(self._one(voter, roll.holders[voter.id], question, deadline)) for voter in voters
+        }
+
+    def _is_first(self, holders: tuple[Member, ...]) -> bool:
+        return bool(holders) and holders[0].id == self._me
+
     async def _fetch_schemas(self, seconds: float) -> None:
         """Fetch the schemas that are named and not known yet."""
         try:
@@ -241,48 +260,66 @@ class Asker:
         except TimeoutError:
             log.debug("some schemas did not arrive in time")
 
+    def _own(self, voters: list[Colleague], roll: Roll, question: Question) -> dict[str, tuple[Ballot, Member]]:
+        """The votes that this peer casts itself, of its own model and of replicas, if that takes no time."""
+        wanted = [_wanted(voter) for voter in voters]
+        cast = self._voting.cast_at_once(wanted, question.rows, question.first_row, question.space) if wanted else None
+        return {each.owner: (each, roll.holders[each.owner][0]) for each in cast or () if isinstance(each, Ballot)}
+
     async def _one(
         self, voter: Colleague, holders: tuple[Member, ...], question: Question, deadline: float
     ) -> tuple[Ballot, Member]:
-        """The vote of one model, and who cast it: the holders are asked one after the other until one can.
+        """The vote of one model, and who cast it; RemoteError with what stood in each holder's way where none can."""
+        why: list[str] = []
 
-        RemoteError with what stood in each one's way where none can.
-        """
-        assert voter.summary is not None
-        wanted = Wanted(voter.id, voter.summary.digest or "")
-        why = []
+        def failed(holder: Member, error: Exception) -> None:
+            if isinstance(error, PeerUnreachable):
+                self._reach.failed(holder, str(error))
+            elif not isinstance(error, RemoteError | BadInput):
+                raise error
+            why.append(str(error) if holder.id == voter.id else f"{holder.name}, which holds a replica: {error}")
+
+        reachable = []
         for holder in holders:
             if (reason := self._reach.why_not(holder.id)) is None:
-                try:
-                    cast = await self._from(holder, wanted, question, deadline)
-                except PeerUnreachable as error:
-                    self._reach.failed(holder, str(error))
-                    reason = str(error)
-                except (RemoteError, BadInput) as error:
-                    reason = str(error)
-                else:
-                    if isinstance(cast, Ballot):
-                        return cast, holder
-                    reason = cast.why
-            why.append(reason if holder.id == voter.id else f"{holder.name}, which holds a replica: {reason}")
-        raise RemoteError("; ".join(why) or "nobody holds its model")
-
-    async def _from(self, holder: Member, wanted: Wanted, question: Question, deadline: float) -> Said:
-        if holder.id == self._me:
-            # After the others were asked: they vote meanwhile.
-            await asyncio.sleep(0)
-            (own,) = await self._voting.cast([wanted], question.rows, question.first_row, question.space)
-            return own
-        left = deadline - asyncio.get_running_loop().time()
-        try:
-            data = await self._wire.vote(holder, question.packed([wanted]), lambda: question.body([wanted]), left)
-        except asyncio.CancelledError:
-            # Whoever gave up is at its deadline, and the next asker need not wait for this peer as long.
-            if asyncio.get_running_loop().time() >= deadline:
-                self._reach.failed(holder, "it let a deadline pass")
-            raise
+                reachable.append(holder)
+            else:
+                failed(holder, RemoteError(reason))
         rows = question.rows.rows
-        return (await _off_the_loop(rows, read_ballots, data, rows, [wanted], holder.id))[wanted.owner]
+        if rows > QUICK:
+            # Many rows are work: everybody does its own, at the same time.
+            reachable.sort(key=lambda holder: (holder.id != voter.id, self._pace.usual(holder.id, rows) or 0.0))
+        found = await race(
+            reachable,
+            lambda holder: self._from(holder, _wanted(voter), question, deadline),
+            lambda holder: self._pace.hedge(holder.id, rows),
+            failed,
+        )
+        if found is None:
+            raise RemoteError("; ".join(why) or "nobody holds its model")
+        return found
+
+    async def _from(self, holder: Member, wanted: Wanted, question: Question, deadline: float) -> Ballot:
+        """A holder's vote; raises `RemoteError` or `BadInput` where it casts none."""
+        rows, loop = question.rows.rows, asyncio.get_running_loop()
+        cast: Said
+        if holder.id == self._me:
+            (cast,) = await self._voting.cast([wanted], question.rows, question.first_row, question.space)
+        else:
+            began = loop.time()
+            left = min(deadline - began, self._pace.patience(holder.id, rows) or math.inf)
+            try:
+                data = await self._wire.vote(holder, question.packed([wanted]), lambda: question.body([wanted]), left)
+            except asyncio.CancelledError:
+                # Whoever gave up is at its deadline, and the next asker need not wait for this peer as long.
+                if loop.time() >= deadline:
+                    self._reach.failed(holder, "it let a deadline pass")
+                raise
+            self._pace.heard(holder.id, rows, loop.time() - began)
+            cast = (await _off_the_loop(rows, read_ballots, data, rows, [wanted], holder.id))[wanted.owner]
+        if isinstance(cast, Ballot):
+            return cast
+        raise RemoteError(cast.why)
 
     def _outcome(self, task: asyncio.Task[tuple[Ballot, Member]], seconds: float) -> tuple[Ballot, Member] | str:
         """The ballot and who cast it, or why there is none."""
@@ -304,6 +341,11 @@ async def _off_the_loop(rows: int, work: Callable[P, T], *how: P.args, **more: P
     if rows <= QUICK:
         return work(*how, **more)
     return await asyncio.to_thread(work, *how, **more)
+
+
+def _wanted(voter: Colleague) -> Wanted:
+    assert voter.summary is not None
+    return Wanted(voter.id, voter.summary.digest or "")
 
 
 def _casts(ballots: dict[str, Ballot]) -> list[Cast]:

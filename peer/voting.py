@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 THREADS = 2
 """Votes that run at once; more would only take turns, since a vote is bound by the processor."""
-AT_ONCE = 0.001
-"""Seconds that votes may take on the event loop at once: a hundredth of the shortest time in which a probe must be
+AT_ONCE = 0.002
+"""Seconds that votes may take on the event loop at once: a fiftieth of the shortest time in which a probe must be
 answered. Beyond it a thread's cost, about 0.1 ms, is small."""
 MOST_AT_ONCE = 64
 """Rows of such votes, however quick."""
