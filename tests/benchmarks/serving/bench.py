@@ -33,11 +33,13 @@ def main() -> None:
     parser.add_argument("--rows", default="1,100,10000")
     parser.add_argument("--concurrency", default="1,16")
     parser.add_argument("--only", default="", help="leave out yardsticks but scikit-learn, for a quick look")
+    parser.add_argument("--replicas", type=int, default=2, help="0: each vote travels from the peer that trained it")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="p2pml-bench-") as folder:
         parts = [write_part(Path(folder) / f"part{at}.csv", TREES_ROWS, at) for at in range(3)]
         bench = Bench(parts, asked.seconds, bool(asked.only))
-        with cluster(Path(folder), parts, "--model", "random-forest", "--profile", "local") as peers:
+        flags = ("--model", "random-forest", "--profile", "local", "--replicas", str(asked.replicas))
+        with cluster(Path(folder), parts, *flags) as peers:
             for rows in map(int, asked.rows.split(",")):
                 bench.one_process(rows)
                 for concurrency in map(int, asked.concurrency.split(",")):

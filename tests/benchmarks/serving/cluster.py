@@ -19,6 +19,8 @@ from p2pml.peer.client import PeerClient
 
 PATIENCE = 120.0
 """Seconds in which peers must train and find each other, on a busy machine."""
+QUIET, IDLE = 3, 0.03
+"""Seconds in a row in which no peer may use more than this share of a core before anything is measured."""
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -85,10 +87,21 @@ def cluster(folder: Path, parts: list[Path], *flags: str) -> Iterator[list[RealP
             peers.append(RealPeer(part, folder, (*flags, *join)))
             peers[-1].start()
         asyncio.run(settled(peers))
+        rest(peers)
         yield peers
     finally:
         for peer in peers:
             peer.end()
+
+
+def rest(peers: list[RealPeer]) -> None:
+    """Wait until nobody trains, copies models or computes anything else."""
+    end = time.monotonic() + PATIENCE
+    quiet = 0
+    while quiet < QUIET and time.monotonic() < end:
+        before = sum(peer.cpu() for peer in peers)
+        time.sleep(1)
+        quiet = quiet + 1 if sum(peer.cpu() for peer in peers) - before < IDLE * len(peers) else 0
 
 
 async def settled(peers: list[RealPeer]) -> None:
