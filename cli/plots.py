@@ -108,7 +108,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
 def _draw_line(axes: Axes, line: Line, colour: str) -> None:
     look: dict[str, Any] = {"color": colour, "label": line.name, "linewidth": 1.4}
     if line.style == "dots":
-        look |= {"linestyle": "", "marker": "o", "markersize": 3}
+        look |= {"linestyle": "", "marker": "o", "markersize": 2}
     elif line.style == "steps":
         look |= {"drawstyle": "steps-post"}
     elif line.style == "dashed":

@@ -77,17 +77,20 @@ def panels(report: Report, scale: float) -> list[Panel]:
 
     lines = {
         "peers": [line("alive", "alive", "steps"), line("believed alive", "believed", "dashed")],
-        "votes": [line("possible", "possible", "steps"), line("cast", "votes", "dots")],
+        "votes": [
+            line("possible", "possible", "steps"),
+            line("expected by the asked", "expected", "dashed"),
+            line("cast", "votes", "dots"),
+        ],
         "score": [line("of answers", "score")],
         "staleness, s": [line("of the catalogue", "staleness")],
         "of a peer": [line("messages/s", "messages"), line("KB/s", "bytes", divisor=1000.0)],
     }
     there = {name: [one for one in of if one.x] for name, of in lines.items()}
-    most = {"score": 1.0}
-    return [Panel(name, of, least=0.0, most=most.get(name)) for name, of in there.items() if of]
+    return [Panel(name, of, log=name == "of a peer") for name, of in there.items() if of]
 
 
-ANSWERS = ("votes", "possible", "score", "staleness")
+ANSWERS = ("votes", "expected", "possible", "score", "staleness")
 """What the timeline has of answers."""
 
 

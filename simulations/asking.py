@@ -63,8 +63,13 @@ class Question:
     counts: bool = True
     """Whether the host ran all the while."""
     answered: bool = False
+    cast: int = 0
     took: float = 0.0
     score: float = 0.0
+
+    def forget(self) -> None:
+        """Keep what it came to alone: among thousands of hosts all else is large."""
+        self.cast, self.live, self.waiting, self.ballots, self.voted = len(self.ballots), (), set(), {}, {}
 
 
 class Clients:
@@ -146,9 +151,10 @@ class Clients:
 
     def _arrive(self, question: Question, voter: Host, back: Conditions) -> None:
         clock, learners = self._cluster.clock, self._learners
+        if question.over:
+            return
         if voter.paused:
-            if not question.over:
-                clock.after(AGAIN, self._arrive, question, voter, back)
+            clock.after(AGAIN, self._arrive, question, voter, back)
         elif voter.node is None:
             clock.after(self._delay(back), self._fail, question, voter, "connection refused")
         elif not learners.ready(voter):
@@ -163,12 +169,15 @@ class Clients:
             self._done(question, voter.id)
 
     def _fail(self, question: Question, voter: Host, why: str) -> None:
+        self._mistrust(question, voter.id, why)
+        self._miss(question, voter.id, why)
+
+    def _mistrust(self, question: Question, id: str, why: str) -> None:
         """A member did not answer: the protocol is told, so that it is probed next."""
         asker = question.host
         if asker.node is question.node and not asker.paused:
-            self._learners[asker].unreachable[voter.id] = why
-            asker.take(Unreachable(voter.id))
-        self._miss(question, voter.id, why)
+            self._learners[asker].unreachable[id] = why
+            asker.take(Unreachable(id))
 
     def _miss(self, question: Question, id: str, why: str) -> None:
         if not question.over:
@@ -193,12 +202,13 @@ class Clients:
         if question.over:
             return
         host, now = question.host, self._cluster.clock.now
-        question.counts = host.node is question.node and not host.paused
-        if question.counts:
-            for id in sorted(question.waiting):
-                self._fail(question, self._by_id[id], f"no answer within {DEADLINE:g} s")
         question.over, question.took = True, now - question.at
+        question.counts = host.node is question.node and not host.paused
         self._over.append(question)
+        late = f"no answer within {DEADLINE:g} s"
+        for id in sorted(question.waiting):
+            self._mistrust(question, id, late)
+            question.missing[id] = late
         if question.counts:
             ballots = [(id, lesson.vote, lesson.rows) for id, lesson in question.ballots.items()]
             if not ballots or question.took > DEADLINE + 1e-6:
@@ -209,6 +219,7 @@ class Clients:
             question.answered, question.score = True, self._lessons.score(answer)
             if why := self._untrue(question, answer):
                 raise Broken(f"{UNTRUE}: {host.name}, asked at {question.at:.3f} s: {why}")
+        question.forget()
 
     def _untrue(self, question: Question, answer: Answer) -> str | None:
         """Why an answer's count of votes is not what it was made of; None where it is."""
@@ -241,7 +252,7 @@ class Clients:
         return {
             "asked": float(len(counted)),
             "availability": len(answered) / max(1, len(counted)),
-            "votes": sum(len(q.ballots) for q in answered) / max(1, sum(q.possible for q in answered)),
+            "votes": sum(q.cast for q in answered) / max(1, sum(q.possible for q in answered)),
             "score": sum(q.score for q in answered) / max(1, len(answered)),
             "staleness": sum(q.staleness for q in answered) / max(1, len(answered)),
             "longest_answer": max((q.took for q in answered), default=0.0),
@@ -254,7 +265,8 @@ class Clients:
         if not new:
             return {}
         sums = {
-            "votes": sum(len(q.ballots) for q in new),
+            "votes": sum(q.cast for q in new),
+            "expected": sum(q.cast + len(q.missing) for q in new),
             "possible": sum(q.possible for q in new),
             "score": sum(q.score for q in new),
             "staleness": sum(q.staleness for q in new),

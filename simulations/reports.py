@@ -45,7 +45,8 @@ class Breach:
 @dataclass(frozen=True)
 class Report:
     """One run. `timeline` has a row for each second: the time, peers alive and believed alive on the mean, messages and
-    bytes a peer; and where answers came, the mean of their votes, of those possible, of the score and the staleness."""
+    bytes a peer; and where answers came, the mean of their votes, of those
+    expected and possible, of the score and the staleness."""
 
     scenario: str
     seed: int

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import CancelledError, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import replace
@@ -90,6 +90,8 @@ def on_dask(run: Run, plans: Sequence[Plan], address: str) -> Generator[Report, 
         try:
             for future in futures:
                 yield future.result()
+        except (dask.KilledWorker, CancelledError) as error:
+            raise Ended(f"the Dask cluster at {address} did not run a seed to its end: {error}") from error
         finally:
             client.cancel(futures)
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from xml.etree import ElementTree
@@ -176,6 +177,31 @@ def test_where_no_dask_scheduler_is_a_sentence_says_so(shell: Shell, monkeypatch
     done = shell("simulate", "churn", *QUICK, "--dask", "127.0.0.1:1")
     assert done.code == 2
     assert "there is no Dask scheduler at 127.0.0.1:1" in done.err
+
+
+def test_a_dask_cluster_that_gives_up_is_a_crash(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a machine of it ran out of memory: code 5, and which cluster it was."""
+    import distributed
+
+    class GivesUp:
+        def __init__(self, address: str, timeout: float) -> None:
+            self.cancel = lambda *futures: None
+
+        def __enter__(self) -> GivesUp:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+        def map(self, run: object, plans: list[object], pure: bool) -> list[Future[None]]:
+            futures = [Future[None]() for _ in plans]
+            futures[0].cancel()
+            return futures
+
+    monkeypatch.setattr(distributed, "Client", GivesUp)
+    done = shell("simulate", "churn", *QUICK, "--dask", "127.0.0.1:1")
+    assert done.code == 5
+    assert "the Dask cluster at 127.0.0.1:1 did not run a seed to its end" in done.err
 
 
 DASK = """

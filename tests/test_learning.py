@@ -173,6 +173,7 @@ def _shut_out(patch: pytest.MonkeyPatch) -> None:
 
 
 SILENT = Operation(7.9, "black-hole", (1,), amount=12.0)
+GONE = Operation(11.9, "crash", (2,))
 PLANTED: dict[Callable[[pytest.MonkeyPatch], None], tuple[str, str]] = {
     _counted_twice: (SAFETY, UNTRUE),
     _late: (SAFETY, LATE),
@@ -190,6 +191,6 @@ def test_a_planted_bug_in_answering_is_found(
     """As the property that it breaks."""
     plant(monkeypatch)
     monkeypatch.setattr(core, "PATIENCE", 15.0)
-    breach = run(plan(SILENT)).breach
+    breach = run(plan(SILENT, GONE)).breach
     assert breach is not None
     assert (breach.kind, breach.property) == PLANTED[plant]
