@@ -25,6 +25,10 @@ SHOWN = 10
 """Failing seeds of a sweep that are listed."""
 
 
+OF_A_RUN = ("peers", "minutes", "churn", "seed", "seeds", "layer", "data", "dask")
+"""Options of scenarios alone."""
+
+
 @click.command(
     epilog=examples(
         "p2pml simulate list",
@@ -107,15 +111,15 @@ def simulate(
     deadline and to the votes behind it.
 
     Among the measures, availability is the share of the questions to peers that stayed alive which were answered in
-    time, votes that of the votes cast of those possible, score that of the rows predicted
-    right or R², and staleness for how
-    many seconds what the asker saw of a model had not been true.
+    time, votes that of the votes cast of those possible, score that of the rows predicted right or R², and staleness
+    for how many seconds what the asker saw of a model had not been true.
 
     A failure is shrunk to the least schedule that still fails and stored in a file, which `replay` runs again and
     `shrink` shrinks further.
 
     lifeguard, swim, rapid, join-burst, scuttlebutt, hyparview and heal are papers' experiments: our figures beside
-    those of plain SWIM in the same runs and beside the papers' claims. --quick runs a part in minutes.
+    those of plain SWIM in the same runs and beside the papers' claims. --quick runs a part in minutes. With an option
+    of scenarios, such as --peers, join-burst is the scenario of that name.
 
     Exit codes: 0 all held; 3 a safety property broke; 4 the core did not recover; 5 an error inside; 6 two runs of
     one seed differed; 7 a figure of an experiment was missed; 2 usage.
@@ -126,7 +130,7 @@ def simulate(
     from p2pml.simulations.sweeps import Ended
 
     check_plot(plot)
-    if what in EXPERIMENTS and file is None:
+    if what in EXPERIMENTS and file is None and not (what in SCENARIOS and _of_a_run()):
         return experiment(what, quick=quick, jobs=jobs, as_json=as_json, plot=plot)
     if what in ("replay", "shrink"):
         if file is None:
@@ -152,6 +156,12 @@ def simulate(
     except Ended as error:
         note(f"{error}.")
         return EXIT_CODES[CRASH]
+
+
+def _of_a_run() -> bool:
+    """Whether an option was given that only runs have: `join-burst` is a scenario then, and else an experiment."""
+    given = click.get_current_context().get_parameter_source
+    return any(given(name) is not click.core.ParameterSource.DEFAULT for name in OF_A_RUN)
 
 
 def _seeds(seeds: str | None, seed: int) -> Sequence[int]:

@@ -79,6 +79,13 @@ def test_whole_daemons_run_the_same_scenarios(shell: Shell, tmp_path: Path) -> N
     assert "availability" in replayed["measures"]
 
 
+def test_a_name_of_both_is_a_scenario_where_an_option_says_so(shell: Shell) -> None:
+    """`join-burst` with peers is one, as any other scenario; alone it is the experiment."""
+    line = json.loads(shell("simulate", "join-burst", *QUICK, "--json").out)
+    assert (line["scenario"], line["held"]) == ("join-burst", True)
+    assert "availability" in line["measures"]
+
+
 def test_several_seeds_are_summed_up(shell: Shell) -> None:
     """How many held each property, and the mean, least and most of each measure."""
     done = shell("simulate", "swarm", *QUICK, "--seeds", "1..3")
