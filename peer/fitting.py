@@ -73,7 +73,12 @@ class Fitting:
         Raises `BadInput`, with nothing adopted, where the disk refuses.
         """
         if command.epoch > self.wanted.epoch:
-            await asyncio.to_thread(self._trainer.keep_wish, command)
+            try:
+                await asyncio.to_thread(self._trainer.keep_wish, command)
+            except BadInput as error:
+                # Whoever asked is on another machine, and has no use for the place of this one's folder.
+                log.error("a fit could not be kept, and was not begun", why=str(error))
+                raise BadInput("the disk of this peer refuses to keep the fit; see its log, or ask another") from error
         self.adopt(command)
 
     async def settled(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import msgpack
 import structlog
@@ -26,7 +27,7 @@ SLOTS = 32
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LastWords:
     """What a peer said of its model last: `owner` is its id, `gone` when it went (s since 1970; 0 while it lives)."""
 
@@ -66,7 +67,7 @@ class LastWords:
         """Whether it fits into an entry of the catalogue."""
         return len(self.packed()) <= VALUE_LIMIT
 
-    @property
+    @cached_property
     def said(self) -> bytes:
         """All but the time, packed."""
         return replace(self, gone=0).packed()

@@ -36,9 +36,10 @@ from .table import Table, read_table
 
 PR_SET_PDEATHSIG = 1
 """From <sys/prctl.h>: the signal that the kernel sends to this process when its parent dies (Linux alone)."""
-NICENESS = 15
+NICENESS = 10
 """Training yields to answering: an answer is waited for, a training is not. Of a core that both want, Linux gives a
-process of this niceness 36 shares beside 1,024 (`sched_prio_to_weight`): answers lose less than a twentieth of it."""
+process of this niceness 110 shares beside 1,024 (`sched_prio_to_weight`): answers lose a tenth of it, and a training
+still comes forward."""
 
 
 def main() -> None:

@@ -156,7 +156,7 @@ async def test_a_full_disk_costs_the_new_model_and_not_the_old_one(folder: Path,
         limit = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (16, limit[1]))
         try:
-            with pytest.raises(BadInput, match=r"cannot be used: file too large.*mend that"):
+            with pytest.raises(BadInput, match=r"disk of this peer refuses"):
                 await peer.crew.fit(None, wait=True)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limit)
