@@ -244,10 +244,15 @@ class Cluster:
         for host in self.hosts:
             self.clock.after(within * host.index / self.size, host.boot, [self[seed].address])
 
-    def form(self) -> None:
-        """Boot all hosts now, and let each know all others: where the joining is not what is studied."""
+    def form(self, *works: Callable[[Host], object]) -> None:
+        """Boot all hosts now, and let each know all others: where the joining is not what is studied.
+
+        What `works` let a host write is known to all too.
+        """
         for host in self.hosts:
             host.boot([])
+            for work in works:
+                work(host)
         acquaint([host.running for host in self.hosts])
 
     def run(self, seconds: float) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from p2pml.errors import BadInput
-from p2pml.gossip import Address, Change, IdentityConflict
+from p2pml.gossip import Address, Change, IdentityConflict, Join
 
 from . import recovery
 from .asking import Clients
@@ -89,9 +89,14 @@ class Run:
         self._carried = (0, 0)
         self._moves = 0
         self._copies: dict[int, Disk] = {}
-        first = plan.peers if plan.first is None else plan.first
-        for host in self.cluster.hosts[:first]:
-            self.cluster.clock.after(host.index / plan.peers, self._boot, host)
+        if plan.formed:
+            self.cluster.form(self.learners.serve)
+            for host in self.cluster.hosts:
+                host.take(Join(self._joined(host)))
+        else:
+            first = plan.peers if plan.first is None else plan.first
+            for host in self.cluster.hosts[:first]:
+                self.cluster.clock.after(host.index / plan.peers, self._boot, host)
         for operation in plan.operations:
             self.cluster.clock.at(operation.at, self._do, operation)
 
@@ -168,9 +173,11 @@ class Run:
     # Operations.
 
     def _boot(self, host: Host) -> None:
-        joined = [other.address for other in self.cluster.hosts[:JOINED] if other is not host]
-        host.boot([*joined, *host.disk.addresses])
+        host.boot([*self._joined(host), *host.disk.addresses])
         self.learners.booted(host)
+
+    def _joined(self, host: Host) -> tuple[Address, ...]:
+        return tuple(other.address for other in self.cluster.hosts[:JOINED] if other is not host)
 
     def _do(self, operation: Operation) -> None:
         cluster, network = self.cluster, self.cluster.network

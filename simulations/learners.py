@@ -55,14 +55,14 @@ class Learners:
         learner = self[host]
         learner.unreachable.clear()
         takes = LOADING if learner.disk is host.disk else TRAINING
-        self._later(host, takes, lambda: self._serve(host))
+        self._later(host, takes, lambda: self.serve(host))
 
     def fit(self, host: Host) -> None:
         """Train anew; the old model votes meanwhile."""
 
         def trained() -> None:
             self[host].fits += 1
-            self._serve(host)
+            self.serve(host)
 
         self._later(host, TRAINING, trained)
 
@@ -75,7 +75,8 @@ class Learners:
                 later = place + 1
         return 0.0 if later == len(learner.told) else self._cluster.clock.now - learner.told[later][0]
 
-    def _serve(self, host: Host) -> None:
+    def serve(self, host: Host) -> None:
+        """Let a host vote with its model from now on, and tell so."""
         learner, node = self[host], host.running
         entry = self._lessons.summary(host.index, learner.fits)
         if learner.serving is not node:

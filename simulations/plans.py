@@ -47,12 +47,14 @@ class Plan:
     """The file whose rows the peers of the layer core have learnt, in skewed parts; None where it is digits."""
     target: str | None = None
     """The column of that file that they predict; None is the last."""
+    formed: bool = False
+    """Whether the peers of the layer core know one another from the start. Whole daemons always meet by themselves."""
 
     def to_data(self) -> dict[str, Any]:
         """Write it as plain data."""
         plain = {
             name: getattr(self, name)
-            for name in ("scenario", "seed", "peers", "seconds", "first", "layer", "data", "target")
+            for name in ("scenario", "seed", "peers", "seconds", "first", "layer", "data", "target", "formed")
         }
         return plain | {
             "format": FORMAT,
@@ -77,7 +79,9 @@ class Plan:
                 None if data["first"] is None else int(data["first"]),
                 _weather(data["weather"]),
                 str(data.get("layer", "core")),
-                *(None if data.get(name) is None else str(data[name]) for name in ("data", "target")),
+                None if data.get("data") is None else str(data["data"]),
+                None if data.get("target") is None else str(data["target"]),
+                bool(data.get("formed", False)),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BadInput(f"this is no schedule of a simulation: {type(error).__name__}: {error}") from error

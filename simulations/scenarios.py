@@ -19,6 +19,9 @@ from .plans import Plan
 QUIET = 5.0
 """Seconds in which the peers may find each other before anything breaks."""
 
+CROWD = 50
+"""Peers above which those that come and go know one another from the start: how they meet is the join burst's."""
+
 LATEST = 0.999
 """The share of the first phase after which no more is begun than what stays broken."""
 
@@ -34,6 +37,7 @@ class Draft:
     """Percent of the peers that go in a minute."""
     operations: list[Operation] = field(default_factory=list)
     first: int | None = None
+    formed: bool = False
     weather: Conditions = field(default_factory=Conditions)
 
     def moment(self, after: float = QUIET) -> float:
@@ -61,6 +65,7 @@ class Draft:
 
 def churn(draft: Draft) -> None:
     """Peers come and go all the while: most crash, some leave, and nearly all come back."""
+    draft.formed = draft.peers > CROWD
     for _ in draft.times(draft.churn / 100 * draft.peers):
         at, host = draft.moment(), draft.one()
         draft.add(at, draft.rng.choices(("crash", "leave"), (4, 1))[0], host)
@@ -265,7 +270,17 @@ def draw(scenario: str, seed: int, peers: int, seconds: float, churn: float = 20
     if rng.random() < 0.25:
         core = tuple(range(peers))
     stay_broken(draft, tuple(host for host in range(peers) if host not in core), core)
-    return Plan(scenario, seed, peers, seconds, in_order(draft.operations), core, draft.first, draft.weather)
+    return Plan(
+        scenario,
+        seed,
+        peers,
+        seconds,
+        in_order(draft.operations),
+        core,
+        draft.first,
+        draft.weather,
+        formed=draft.formed,
+    )
 
 
 def stay_broken(draft: Draft, rest: tuple[int, ...], core: tuple[int, ...]) -> None:

@@ -215,3 +215,14 @@ def test_a_sweep_is_the_same_over_any_number_of_processes() -> None:
     assert [plan for plan, _ in one] == plans
     assert one[0][1].properties[SAME_TRACE]
     assert SAME_TRACE not in one[1][1].properties
+
+
+def test_a_crowd_that_comes_and_goes_knows_one_another_from_the_start() -> None:
+    """How a crowd meets is another scenario's matter; everybody's model is known from the first moment."""
+    plan = draw("churn", 1, 60, 10.0)
+    assert plan.formed
+    assert Plan.from_data(json.loads(json.dumps(plan.to_data()))) == plan
+    assert not draw("churn", 1, 8, 10.0).formed
+    started = core.Run(plan)
+    assert started.cluster.agreed()
+    assert all(started.learners.ready(host) for host in started.cluster.hosts)
