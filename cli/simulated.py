@@ -87,7 +87,8 @@ def panels(report: Report, scale: float) -> list[Panel]:
         "of a peer": [line("messages/s", "messages"), line("KB/s", "bytes", divisor=1000.0)],
     }
     there = {name: [one for one in of if one.x] for name, of in lines.items()}
-    return [Panel(name, of, log=name == "of a peer") for name, of in there.items() if of]
+    least = {"staleness, s": 0.0}
+    return [Panel(name, of, least.get(name), log=name == "of a peer") for name, of in there.items() if of]
 
 
 ANSWERS = ("votes", "expected", "possible", "score", "staleness")
