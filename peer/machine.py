@@ -22,6 +22,10 @@ from .finder import SERVICE, own_addresses
 from .sockets import FIRST_PORT
 
 MDNS = ("224.0.0.251", 5353)
+NETWORKS = Path("/sys/class/net")
+"""Where Linux says what is set of each interface."""
+IFF_LOOPBACK, IFF_MULTICAST = 0x8, 0x1000
+"""From <linux/if.h>."""
 LISTEN = 1.0
 """Seconds in which a packet must come back that never leaves the machine."""
 TOOLS = {"nft": ["list", "ruleset"], "iptables": ["-S", "INPUT"]}
@@ -77,6 +81,9 @@ def _addresses(addresses: list[str], host: str | None) -> Finding:
 def _multicast(address: str) -> Finding:
     """Send a question by mDNS and hear it: what leaves the machine nobody but another machine can say."""
     place = f"{address} ({_interface(address)})"
+    if _carries_none(_interface(address)):
+        remedy = f"`ip link set {_interface(address)} multicast on`, or reach the other peers with --join HOST:PORT"
+        return Finding("multicast", "problem", f"the interface of {place} carries no multicast", remedy)
     remedy = "allow UDP port 5353 in this machine's firewall, or reach the other peers with --join HOST:PORT"
     try:
         heard = _hears_itself(address)
@@ -90,6 +97,15 @@ def _multicast(address: str) -> Finding:
     return Finding(
         "multicast", "ok", f"multicast is sent and heard at {place}; whether it crosses the network, the peers show"
     )
+
+
+def _carries_none(interface: str) -> bool:
+    """Whether the interface is set to carry no multicast; what this machine sends it still hears itself."""
+    flags = NETWORKS / interface / "flags"
+    if not interface or not flags.exists():
+        return False
+    # The loopback lacks the flag and carries multicast all the same.
+    return not int(flags.read_text(), 16) & (IFF_MULTICAST | IFF_LOOPBACK)
 
 
 def _hears_itself(address: str) -> bool:

@@ -102,6 +102,20 @@ def test_an_address_of_another_machine_is_a_problem(monkeypatch: pytest.MonkeyPa
     assert findings["addresses"].status == findings["multicast"].status == findings["ports"].status == "problem"
 
 
+@pytest.mark.parametrize(("flags", "status"), [("0x1003", "ok"), ("0x9", "ok"), ("0x3", "problem")])
+def test_an_interface_that_carries_no_multicast_is_a_problem(
+    flags: str, status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine hears itself there all the same; the loopback needs no flag for it."""
+    (tmp_path / "lo").mkdir()
+    (tmp_path / "lo" / "flags").write_text(f"{flags}\n")
+    monkeypatch.setattr(machine, "NETWORKS", tmp_path)
+    monkeypatch.setattr(machine, "_hears_itself", lambda address: True)
+    finding = machine._multicast("127.0.0.1")
+    assert finding.status == status
+    assert (finding.remedy or "").startswith("`ip link set lo multicast on`") == (status == "problem")
+
+
 async def test_real_peers_that_meet_are_well(tmp_path: Path, shell: Shell) -> None:
     """Exit code 0; one that is not there any more makes it 1, and is named."""
     a_part, b_part = write_part(tmp_path / "a.csv"), write_part(tmp_path / "b.csv", seed=1)
