@@ -62,13 +62,13 @@ SPOILS: Sequence[Callable[[Floats], Floats]] = (
 
 def bad_votes(peer: Peer, spread: Spread, rng: random.Random) -> None:
     """Votes that are none."""
-    vote = peer.voting.vote
+    honest = peer.voting._said
 
-    async def spoiled(*asked: Any, **how: Any) -> Ballot:
-        ballot = await vote(*asked, **how)
+    def spoiled(*said: Any) -> Ballot:
+        ballot = honest(*said)
         return replace(ballot, vote=Spoiled(ballot.vote.classes, ballot.vote.values))
 
-    peer.voting.vote = spoiled  # type: ignore[method-assign]
+    peer.voting._said = spoiled  # type: ignore[method-assign, assignment]
 
 
 def forge(peer: Peer, spread: Spread, rng: random.Random) -> None:
