@@ -36,8 +36,10 @@ class Pane:
 
     def places(self, count: int, chance: np.random.Generator) -> list[tuple[int, int]]:
         """Which of so many further rows are kept, and where: (place, row)."""
-        numbers = np.arange(self.seen, self.seen + count)
-        self.seen += count
+        first, self.seen = self.seen, self.seen + count
+        if self.seen <= WINDOW:
+            return [(first + at, at) for at in range(count)]
+        numbers = np.arange(first, self.seen)
         places = np.where(numbers < WINDOW, numbers, (chance.random(count) * (numbers + 1)).astype(np.int64))
         return [(int(places[at]), int(at)) for at in np.flatnonzero(places < WINDOW)]
 
