@@ -64,9 +64,8 @@ OF_A_RUN = ("peers", "minutes", "churn", "seed", "seeds", "layer", "data", "dask
 @option(
     "--layer",
     type=click.Choice(["core", "daemon"]),
-    default="core",
-    show_default=True,
-    help="What runs: the protocol alone, or whole daemons that train, answer over HTTP and keep their state on disk.",
+    help="What runs: the protocol alone, or whole daemons that train, answer over HTTP and keep their state on disk. "
+    "[default: core, or daemon where a scenario is for whole daemons alone]",
 )
 @option(
     "--data",
@@ -93,7 +92,7 @@ def simulate(
     churn: float,
     seed: int,
     seeds: str | None,
-    layer: str,
+    layer: str | None,
     data: str | None,
     target: str | None,
     jobs: int,
@@ -126,7 +125,7 @@ def simulate(
     """
     from p2pml.simulations.experiments import EXPERIMENTS
     from p2pml.simulations.reports import CRASH, EXIT_CODES
-    from p2pml.simulations.scenarios import SCENARIOS, draw
+    from p2pml.simulations.scenarios import SCENARIOS, WHOLE, draw
     from p2pml.simulations.sweeps import Ended
 
     check_plot(plot)
@@ -146,6 +145,7 @@ def simulate(
         table(["experiment", "what is asked"], papers)
         return 0
     drawn = [draw(what, one, peers, 60 * minutes, churn) for one in _seeds(seeds, seed)]
+    layer = layer or ("daemon" if what in WHOLE else "core")
     if target is not None and data is None:
         raise BadInput("--target says what to predict of the rows of --data: give both")
     if data is not None and layer != "core":

@@ -86,6 +86,14 @@ def test_a_name_of_both_is_a_scenario_where_an_option_says_so(shell: Shell) -> N
     assert "availability" in line["measures"]
 
 
+def test_a_scenario_for_whole_daemons_runs_on_them(shell: Shell) -> None:
+    """Without being told to; on the protocol alone it is refused."""
+    assert "longest_answer" in json.loads(shell("simulate", "byzantine", *QUICK, "--json").out)["measures"]
+    refused = shell("simulate", "byzantine", *QUICK, "--layer", "core")
+    assert refused.code == 2
+    assert "--layer daemon" in refused.err
+
+
 def test_several_seeds_are_summed_up(shell: Shell) -> None:
     """How many held each property, and the mean, least and most of each measure."""
     done = shell("simulate", "swarm", *QUICK, "--seeds", "1..3")
