@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from running import call, peer_here, soon, write_part
+import pytest
+from running import HereWorkshop, call, peer_here, soon, write_part
 
+from p2pml.ensemble.summary import Summary
 from p2pml.gossip import Status
+from p2pml.peer import replicas
 from p2pml.peer.colleagues import Colleague, why_lost
 from p2pml.peer.daemon import Peer
 
+here = partial(peer_here, workshop=HereWorkshop())
 ROWS: dict[str, list[object]] = {"height": [1, 9, 5], "width": [2, 9, 4], "colour": ["red", "blue", None]}
 
 
@@ -24,7 +29,7 @@ async def cluster(stack: AsyncExitStack, folder: Path, count: int, **options: An
     for at in range(count):
         join = (peers[0].address,) if peers else ()
         part = write_part(folder / f"part-{at}.csv", seed=at)
-        peers.append(await stack.enter_async_context(peer_here(part, folder / f"s{at}", join=join, **options)))
+        peers.append(await stack.enter_async_context(here(part, folder / f"s{at}", join=join, **options)))
     await soon(lambda: all(in_place(peer, count) for peer in peers), "every replica is in its place")
     return peers
 
@@ -53,7 +58,7 @@ async def test_who_is_gone_still_votes(tmp_path: Path) -> None:
         peers = await cluster(stack, tmp_path, 2)
         async with AsyncExitStack() as late:
             last = await late.enter_async_context(
-                peer_here(write_part(tmp_path / "l.csv", seed=9), tmp_path / "l", join=(peers[0].address,))
+                here(write_part(tmp_path / "l.csv", seed=9), tmp_path / "l", join=(peers[0].address,))
             )
             await soon(lambda: all(in_place(peer, 3) for peer in (*peers, last)), "all is in place")
             before = await ask(peers[0])
@@ -73,8 +78,8 @@ async def test_who_leaves_hands_over_what_it_alone_holds(tmp_path: Path) -> None
             lives.append(await stack.enter_async_context(AsyncExitStack()))
             part = write_part(tmp_path / f"part-{at}.csv", seed=at)
             join = (peers[0].address,) if peers else ()
-            options = {"join": join, "replicas": 1, "model": "linear"}
-            peers.append(await lives[at].enter_async_context(peer_here(part, tmp_path / f"s{at}", **options)))
+            options: dict[str, Any] = {"join": join, "replicas": 1, "model": "linear"}
+            peers.append(await lives[at].enter_async_context(here(part, tmp_path / f"s{at}", **options)))
         await soon(lambda: all(in_place(peer, 3) for peer in peers), "every replica is in its place")
         before = await ask(peers[0])
         for at in (2, 1):
@@ -87,7 +92,7 @@ async def test_who_leaves_hands_over_what_it_alone_holds(tmp_path: Path) -> None
 
 async def test_a_leaving_peer_is_asked_nothing_new(tmp_path: Path) -> None:
     """Whoever asks is told to ask another; it is not ready either."""
-    async with peer_here(write_part(tmp_path / "p.csv"), tmp_path / "s") as peer:
+    async with here(write_part(tmp_path / "p.csv"), tmp_path / "s") as peer:
         await soon(lambda: peer.why_not_ready() is None, "it is ready")
         peer.leaving = True
         where = f"127.0.0.1:{peer.address[1]}"
@@ -101,9 +106,9 @@ async def test_a_leaving_peer_is_asked_nothing_new(tmp_path: Path) -> None:
 async def test_a_model_that_holds_rows_stays_at_home(tmp_path: Path) -> None:
     """Nobody gets a copy; when its peer is dead, its vote is missing, and the answer says why."""
     async with AsyncExitStack() as stack:
-        first = await stack.enter_async_context(peer_here(write_part(tmp_path / "a.csv"), tmp_path / "a"))
+        first = await stack.enter_async_context(here(write_part(tmp_path / "a.csv"), tmp_path / "a"))
         knn = await stack.enter_async_context(
-            peer_here(write_part(tmp_path / "b.csv", seed=1), tmp_path / "b", join=(first.address,), model="knn")
+            here(write_part(tmp_path / "b.csv", seed=1), tmp_path / "b", join=(first.address,), model="knn")
         )
         await soon(lambda: len(first.colleagues.roll().voters) == 2 and first.id in knn.shelf.words, "both vote")
         trained = knn.voting.trained
@@ -119,14 +124,46 @@ async def test_a_newcomer_counts_who_went_before_it_came(tmp_path: Path) -> None
     """It learns of the model from those who hold it, and all move to a space that has the moments of that one too."""
     async with AsyncExitStack() as stack:
         peers = await cluster(stack, tmp_path, 1)
-        async with peer_here(write_part(tmp_path / "l.csv", seed=9), tmp_path / "l", join=(peers[0].address,)) as last:
+        async with here(write_part(tmp_path / "l.csv", seed=9), tmp_path / "l", join=(peers[0].address,)) as last:
             await soon(lambda: all(in_place(peer, 2) for peer in (*peers, last)), "all is in place")
         await gone(last, peers[0])
         part = write_part(tmp_path / "n.csv", seed=12)
-        new = await stack.enter_async_context(peer_here(part, tmp_path / "n", join=(peers[0].address,)))
+        new = await stack.enter_async_context(here(part, tmp_path / "n", join=(peers[0].address,)))
         await soon(lambda: len(new.colleagues.roll().voters) == 3, "it counts three")
         for peer in (new, peers[0]):
             await soon(lambda peer=peer: peer.knowing.space_of(peer.colleagues.roll().voters), "a space")  # type: ignore[misc]
             assert (await ask(peer)).votes["cast"] == 3
         moments = {words.knowledge.moments for words in new.shelf.words.values()}
         await soon(lambda: new.voting.ground and moments <= set(new.voting.ground.space.members), "all are in it")
+
+
+async def test_what_cannot_be_held_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that is refused is not fetched again; one beyond the bytes or the slots not at all; the others stay."""
+    async with AsyncExitStack() as stack:
+        (one,) = await cluster(stack, tmp_path, 1)
+        part = write_part(tmp_path / "b.csv", seed=1)
+        async with here(part, tmp_path / "b", join=(one.address,)) as two:
+            await soon(lambda: two.id in one.shelf.words, "it is held")
+            colleague = next(c for c in one.colleagues.all() if c.id == two.id)
+            words = one.shelf.words[two.id]
+            one.shelf.drop(two.id)
+            await one.replicas._take(colleague, dataclasses.replace(words, summary=forged(words.summary, rows=7)))
+            assert words.model in one.replicas._refused
+            await one.replicas._take(colleague, words)
+            assert two.id not in one.shelf.words
+            one.replicas._refused.clear()
+            monkeypatch.setattr(replicas, "HELD_BYTES", 10)
+            await one.replicas._take(colleague, words)
+            assert two.id not in one.shelf.words
+            monkeypatch.setattr(replicas, "SLOTS", 0)
+            await one.replicas._take(colleague, words)
+            assert two.id not in one.shelf.words
+            long_gone = dataclasses.replace(words, gone=1)
+            monkeypatch.setattr(one.replicas, "_words", lambda colleague: long_gone)
+            one.shelf.words = {two.id: long_gone}
+            await one.replicas._look_at(colleague)
+            assert not one.shelf.words
+
+
+def forged(summary: Summary, **changes: Any) -> Summary:
+    return dataclasses.replace(summary, **changes)
