@@ -73,3 +73,12 @@ def test_news_that_waited_keeps_its_count() -> None:
     broadcasts = queue(b"long", b"s")
     assert [broadcasts.take(1, 3) for _ in range(4)] == [[b"s"]] * 3 + [[]]
     assert [broadcasts.take(ROOMY, 3) for _ in range(4)] == [[b"long"]] * 3 + [[]]
+
+
+def test_packets_alike_count_each() -> None:
+    """News is taken for several packets at once while each may have it, and never beyond the limit."""
+    broadcasts = queue(b"a")
+    assert broadcasts.take_for(3, 0, 4) is None
+    assert broadcasts.take_for(3, ROOMY, 4) == [b"a"]
+    assert broadcasts.take_for(3, ROOMY, 4) is None
+    assert [broadcasts.take(ROOMY, 4) for _ in range(2)] == [[b"a"], []]

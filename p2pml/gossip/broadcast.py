@@ -76,6 +76,13 @@ class Broadcasts(Generic[T]):
             if sent >= least and sent + news.echoes >= limit:
                 self.drop(subject)
 
+    def take_for(self, copies: int, room: int, limit: int) -> list[T] | None:
+        """Choose news for so many packets alike; `None` if they have to differ, for room or for the limit."""
+        if self._size > room or any(self._taken - since + copies > limit for since in self._by_since):
+            return None
+        self._taken += copies - 1
+        return self.take(room, limit)
+
     def take(self, room: int, limit: int) -> list[T]:
         """Choose news that fits into `room` bytes, and count it as sent; what was sent `limit` times goes."""
         if self._size > room:

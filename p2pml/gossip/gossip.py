@@ -30,5 +30,4 @@ class Gossip:
         fanout = context.settings.gossip_fanout
         # Suspects last: they are told by those who probe them, and where most have crashed the news must not die out.
         chosen = context.members.sample(fanout * (2 if context.settings.lifeguard else 1), context.me.id)
-        for member in sorted(chosen, key=lambda record: record.status is Status.SUSPECT)[:fanout]:
-            context.send_to(member)
+        context.send_news(sorted(chosen, key=lambda record: record.status is Status.SUSPECT)[:fanout])

@@ -187,7 +187,7 @@ class Members:
         size, chance = len(order), self._rng.random
         chosen: dict[str, Record] = {}
         # Tries at random are fast while most of the list is live; a small cluster is simply shuffled.
-        for _ in range(3 * count if size > 8 * count else 0):
+        for _ in range(3 * count if size > 2 * count else 0):
             record = records[order[int(chance() * size)]]
             if record is not None and record.live and record.id not in but:
                 chosen[record.id] = record

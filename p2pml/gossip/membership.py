@@ -147,7 +147,7 @@ class Membership:
     def _adopt(self, known: Record | None, record: Record, *, spread: bool = True) -> None:
         """Replace a claim by a stronger one, and do what follows from it."""
         context = self._context
-        before = None if known is None else context.members.view(known)
+        before = None if known is None else _shown(known, context.members.address(known))
         context.state ^= context.mark(record.id)
         if known is None:
             self._make_room()
@@ -158,9 +158,8 @@ class Membership:
             return
         if spread:
             context.spread(record)
-        after = context.members.view(record)
-        if before is None or replace(before, incarnation=after.incarnation) != after:
-            context.notify(MemberChanged(after, None if before is None else before.status))
+        if before != _shown(record, context.members.address(record)):
+            context.notify(MemberChanged(context.members.view(record), None if known is None else known.status))
         if record.status is not Status.SUSPECT:
             self.suspicions.close(record.id)
             return
@@ -252,3 +251,8 @@ class Membership:
         """Give the identity up to the other process that has it."""
         self._context.silent = True
         self._context.notify(IdentityConflict(claim.id, claim.address))
+
+
+def _shown(record: Record, address: Address) -> tuple[str, Address, Status, int]:
+    """What of a claim is told when it changes: all that is seen of a member but its incarnation."""
+    return (record.name, address, record.status, record.generation)
