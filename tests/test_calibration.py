@@ -9,7 +9,17 @@ import pytest
 
 from p2pml.ensemble.calibration import TEMPERATURES, Calibration
 from p2pml.ensemble.combine import combine
-from p2pml.ensemble.knowledge import NO_GAIN, NO_ROWS, NO_SPACE, NOT_COMPARED, Decision, Knowledge, decide
+from p2pml.ensemble.knowledge import (
+    NO_GAIN,
+    NO_ROWS,
+    NO_SPACE,
+    NOT_COMPARED,
+    Decision,
+    Knowledge,
+    decide,
+    errors_known,
+)
+from p2pml.ensemble.sketch import Sketch
 from p2pml.ensemble.vote import Vote
 from p2pml.errors import BadInput, RemoteError
 
@@ -157,6 +167,15 @@ def test_what_cannot_be_a_calibration_is_refused(data: object) -> None:
         Calibration.from_data(data)
 
 
+def test_errors_count_only_where_they_are_of_the_very_decision() -> None:
+    """Those at another temperature, or while nothing is decided, say nothing of this answer."""
+    errors = Sketch.of(np.arange(9.0), 5)
+    known = [("one", Knowledge("c" * 32, errors=errors, temperature=1.0)), ("two", Knowledge("c" * 32, errors=errors))]
+    assert list(errors_known(known, Decision("a" * 32, 1.0))) == ["one"]
+    assert list(errors_known(known, Decision(because=NO_GAIN))) == ["two"]
+    assert errors_known([*known, ("three", None)], Decision(because=NO_ROWS)) == {}
+
+
 def test_peers_decide_alike_and_only_in_one_space() -> None:
     """Whatever is lacking is said; the order of the peers does not matter."""
     sums = tried(*world(200, 1, knowing=True))
@@ -175,7 +194,18 @@ def test_peers_decide_alike_and_only_in_one_space() -> None:
     assert decide([("one", knows(space, unsure))]) == Decision(because=NO_GAIN)
 
 
-@pytest.mark.parametrize("changed", [{"moments": "A" * 32}, {"space": "short"}, {"space": 3}, {"calibration": 3}])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"moments": "A" * 32},
+        {"space": "short"},
+        {"space": 3},
+        {"calibration": 3},
+        {"usual": 3},
+        {"errors": [0, b""]},
+        {"temperature": 4.2},
+    ],
+)
 def test_what_cannot_be_knowledge_is_refused(changed: dict[str, object]) -> None:
     """With a RemoteError."""
     good = Knowledge("c" * 32, None, None).to_data()
