@@ -17,7 +17,7 @@ BUSY = (25.0, 75.0)
 """When everybody writes twice as often (s)."""
 STOPPED = 120.0
 LASTING = 150.0
-SIZES = {False: 128, True: 40}
+SIZES = {False: 128, True: 16}
 BOUND = 24.0
 """Seconds that anybody may be stale of anybody."""
 
