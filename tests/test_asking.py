@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from running import ROWS, peer_here, soon, write_part
+from running import ROWS, HereWorkshop, peer_here, soon, write_part
 
 from p2pml.errors import BadInput, RemoteError
 from p2pml.gossip import Member
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def peers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[list[Peer]]:
     """Two peers that hold no replicas of each other, so that each vote travels."""
     folder = tmp_path_factory.mktemp("asking")
-    options: dict[str, Any] = {"model": "decision-tree", "replicas": 0}
+    options: dict[str, Any] = {"model": "decision-tree", "replicas": 0, "workshop": HereWorkshop()}
     async with peer_here(write_part(folder / "one.csv", seed=1), folder / "one", **options) as one:
         options["join"] = (one.address,)
         async with peer_here(write_part(folder / "two.csv", seed=2), folder / "two", **options) as two:
