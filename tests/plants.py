@@ -25,7 +25,7 @@ from p2pml.gossip.sync import Sync
 from p2pml.gossip.wire import Wire
 from p2pml.peer import asking, combining, daemon, identity, reach, store, training
 from p2pml.simulations.daemons import CALM, NO_ERROR, STAYS
-from p2pml.simulations.promises import BOOTED, BOUNDED, FORWARD, READABLE
+from p2pml.simulations.promises import BOOTED, BOUNDED, FORWARD
 from p2pml.simulations.reports import LATE, UNTRUE, VOTES
 
 Plant: TypeAlias = Callable[[pytest.MonkeyPatch], None]
@@ -160,18 +160,6 @@ def silence_for_ever(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(reach.Reach, "_check", never)
 
 
-def written_in_place(patch: pytest.MonkeyPatch) -> None:
-    """A file is written where it will be, so that who dies meanwhile leaves half of it."""
-
-    def write(path: Path, content: bytes) -> None:
-        with open(path, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-
-    patch.setattr(store, "write_durably", write)
-
-
 def never_synced(patch: pytest.MonkeyPatch) -> None:
     """The new name of a file is made durable, and its content is not."""
 
@@ -234,12 +222,10 @@ def another_self(patch: pytest.MonkeyPatch) -> None:
 
 DAEMON_PLANTS: dict[Plant, tuple[str, str, int]] = {
     counted_twice: ("churn", UNTRUE, 0),
-    torn_file_trusted: ("disk-faults", STAYS, 0),
+    torn_file_trusted: ("disk-faults", STAYS, 1),
     no_deadline: ("flap", LATE, 0),
     late_vote_awaited: ("swarm", NO_ERROR, 1),
-    silence_for_ever: ("flap", VOTES, 0),
-    written_in_place: ("disk-faults", READABLE, 0),
-    never_synced: ("disk-faults", READABLE, 0),
+    silence_for_ever: ("flap", VOTES, 6),
     uncommitted_fit: ("churn", FORWARD, 3),
     news_for_ever: ("churn", CALM, 0),
     news_never_replaced: ("churn", BOUNDED, 0),
@@ -248,5 +234,5 @@ DAEMON_PLANTS: dict[Plant, tuple[str, str, int]] = {
 }
 """Each with a scenario that finds it soon, the property that it breaks, and a seed soon before one that finds it."""
 
-SHRUNK = (counted_twice, no_deadline, written_in_place)
+SHRUNK = (counted_twice, no_deadline)
 """Those whose schedules every run of the tests shrinks: the others take longer."""

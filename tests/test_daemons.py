@@ -8,7 +8,7 @@ import random
 import time
 
 import pytest
-from plants import DAEMON_PLANTS, SHRUNK, Plant
+from plants import DAEMON_PLANTS, SHRUNK, Plant, never_synced
 
 import p2pml.ensemble.models  # noqa: F401 (not for the first time in the middle of a run)
 from p2pml.gossip import IdentityConflict
@@ -18,6 +18,7 @@ from p2pml.simulations.cluster import Cluster
 from p2pml.simulations.daemons import run
 from p2pml.simulations.operations import MEANINGS, Operation, in_order
 from p2pml.simulations.plans import Plan
+from p2pml.simulations.promises import READABLE
 from p2pml.simulations.reports import DETERMINISM, EXIT_CODES, Breach
 from p2pml.simulations.scenarios import draw
 from p2pml.simulations.shrinking import shrink
@@ -187,6 +188,14 @@ def test_a_planted_bug_is_found(plant: Plant, monkeypatch: pytest.MonkeyPatch) -
     """As the property that it breaks, so that each property is known to fire."""
     plant(monkeypatch)
     found(plant, first=DAEMON_PLANTS[plant][2])
+
+
+def test_a_file_that_was_never_synced_is_found_when_the_power_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a crash left on disk is held to its digests whenever a machine boots."""
+    never_synced(monkeypatch)
+    breach = run(plan(2, 12.0, at(6.0, "power", 1), at(7.0, "restart", 1))).breach
+    assert breach is not None
+    assert breach.property == READABLE
 
 
 @pytest.mark.parametrize("plant", DAEMON_PLANTS, ids=lambda plant: plant.__name__)
