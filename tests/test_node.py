@@ -29,7 +29,7 @@ from p2pml.gossip import (
     Unreachable,
     limits,
 )
-from p2pml.gossip.messages import Ack, Claim, Head, More, Nack, Ping
+from p2pml.gossip.messages import Ack, Claim, Delta, More, Nack, Ping, Write
 from p2pml.gossip.wire import Wire
 
 ME = identity(0)
@@ -131,13 +131,13 @@ def test_news_goes_out_at_once_and_then_at_the_interval() -> None:
     one.take(SetEntry("key", b"value"))
     rounds = []
     for step in range(40):
-        told = {each.to for each in one.live(0.05, A, B, C, D) if each.all(Head)}
+        told = {each.to for each in one.live(0.05, A, B, C, D) if each.all(Delta)}
         rounds += [step] if len(told) > 1 else []
     assert rounds == [0]
     assert one.node.queues()["news"] == 0
     for number in range(30):
         one.take(SetEntry(f"key-{number}", b"value"))
-        told = {each.to for each in one.live(0.05, A, B, C, D) if each.all(Head)}
+        told = {each.to for each in one.live(0.05, A, B, C, D) if each.all(Delta)}
         rounds += [number] if len(told) > 1 else []
     assert 7 <= len(rounds) <= 9
 
@@ -160,7 +160,8 @@ def test_entries_from_before_the_start_are_news() -> None:
     one.take(Start())
     one.hear(A, Claim(claim(A)))
     one.run(0.1)
-    assert one.said(Head, A.address) == [Head(ME.id, 1, 1)]
+    (told,) = one.said(Delta, A.address)
+    assert (told.owner, told.until, told.writes) == (ME.id, 1, (Write("key", 1, b"value"),))
 
 
 def test_a_stale_timer_does_nothing() -> None:

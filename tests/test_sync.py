@@ -423,3 +423,30 @@ def test_who_speaks_from_a_run_that_is_not_known_is_asked_for_all_of_it() -> Non
     one.hush()
     one.hear(replace(A, nonce=A.nonce + 1), Ack(1, 0))
     assert [wants.lines for wants in one.said(Wants, A.address)] == [(Line(A.id, 0, 0, 0, 0),)]
+
+
+def test_a_small_write_travels_with_its_news() -> None:
+    """Whoever hears of it needs not ask; of a large one only the version is told."""
+    one = jar(A)
+    one.take(SetEntry("small", b"value"))
+    one.run(0.1)
+    (told,) = one.said(Delta, A.address)
+    assert told.writes == (Write("small", 1, b"value"),)
+    other = Jar(A)
+    other.meet(ME)
+    other.hear(ME, told)
+    assert other.node.entries(ME.id) == {"small": b"value"}
+    assert other.said(Wants) == []
+    one.clear()
+    one.take(SetEntry("large", bytes(limits.VALUE_LIMIT)))
+    one.run(0.3)
+    assert set(one.said(Head, A.address)) == {Head(ME.id, 1, 2)}
+    assert one.said(Delta) == []
+
+
+def test_a_write_that_does_not_follow_is_asked_for_with_those_before() -> None:
+    """News of a write says too that there are earlier ones."""
+    one = jar(A, B)
+    one.hear(A, delta(B, 3, 4, key=b"value"))
+    assert [wants.lines for wants in one.said(Wants, A.address)] == [(line(B),)]
+    assert one.node.entries(B.id) == {}

@@ -77,10 +77,12 @@ class Context:
         return record.mark ^ self.catalogue.mark(peer, record.epoch)
 
     def spread_head(self, record: Record) -> None:
-        """Queue the version of a member's catalogue as news."""
-        version = self.catalogue.known(record.id, record.epoch)[1]
+        """Queue the version of a member's catalogue as news: with its last write, if that is small."""
+        collected, version = self.catalogue.known(record.id, record.epoch)
         if version:
-            part = self.wire.part(Head(record.id, record.generation, version))
+            before = (collected, version - 1)
+            delta, _ = self.catalogue.delta(record.id, record.epoch, before, limits.NEWS_LIMIT)
+            part = self.wire.part(delta or Head(record.id, record.generation, version))
             self.broadcasts.put(HEAD + record.id, part, len(part[1]))
 
     def echo(self, subject: str) -> None:

@@ -20,6 +20,10 @@ KEY_LIMIT = 64
 VALUE_LIMIT = 4 * 1024
 """Bytes of a catalogue value. What is bigger is named there by its digest and fetched by stream."""
 
+NEWS_LIMIT = 192
+"""Bytes up to which the last write of a catalogue is told as news itself: to say that there is one, and to be asked
+for it by every member, takes a packet of 120 bytes and its answer from each."""
+
 KEYS_LIMIT = 64
 """Catalogue keys of one owner, deleted ones that others may still have to hear of included."""
 

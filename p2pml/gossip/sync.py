@@ -240,6 +240,8 @@ class Sync:
         record = context.members.get(owner)
         if record is None or record.epoch != (delta.generation, delta.nonce) or owner == context.me.id:
             context.counters["deltas_ignored"] += 1
+            if source is not None:
+                self.on_head(Head(owner, delta.generation, delta.until), source)
             return
         context.state ^= context.mark(owner)
         changes = context.catalogue.apply(delta)
