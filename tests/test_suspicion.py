@@ -421,3 +421,14 @@ def test_in_a_crowd_most_leave_the_verdict_to_who_accused() -> None:
         cluster.run(1)
         assert cluster.clock.now < 60
     assert 0 < len(judges) < 20
+
+
+def test_who_went_deaf_since_the_suspicion_began_buries_nobody() -> None:
+    """A word from a third member long ago is none: the suspect may have refuted to all others."""
+    one = jar(A, B, C, D)
+    accuse(one, D, A)
+    one.run(100)
+    assert one.status(D) is Status.SUSPECT
+    one.hear(A, Nack(0))
+    one.live(timeout(LAN, 5, 4) - 0.5, A, B, C)
+    assert one.status(D) is Status.SUSPECT

@@ -407,8 +407,10 @@ class Node:
         suspicions = self._membership.suspicions
         if known.status is not Status.ALIVE:
             self._hear_doubted(known, source)
-        elif suspicions.unheard:
-            suspicions.heard_from(packet.source)
+        else:
+            suspicions.last_word = context.now
+            if suspicions.unheard:
+                suspicions.heard_from(packet.source)
         return True
 
     def _hear_doubted(self, known: Record, source: Address) -> None:

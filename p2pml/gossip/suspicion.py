@@ -43,6 +43,10 @@ JUDGED_LATER = 3.0
 """Probe intervals by which most members of a large cluster judge later than the accusers and a few others: the news
 of the verdict takes less, and spares each of them a last probe and the last words."""
 
+DEAF = 10.0
+"""Probe intervals without a word from anybody after which this node is the one that is cut off: more than there are
+between two probes of a member at its lowest health."""
+
 CONFIRMED_GRACE = 0.5
 """Probe intervals that a suspect has, at least, where a confirmation brings its deadline forward to now."""
 
@@ -106,6 +110,8 @@ class Suspicions:
         self._open: dict[str, Suspicion] = {}
         self.unheard: dict[str, Suspicion] = {}
         """Suspicions since which no third member was heard."""
+        self.last_word = 0.0
+        """When a member that nobody suspects was last heard (s)."""
         self._returning: set[str] = set()
         self._healing = -math.inf
 
@@ -228,6 +234,13 @@ class Suspicions:
         suspicion.token = context.timer(begin - context.now, self._last_probe, suspicion)
 
     def _last_probe(self, suspicion: Suspicion) -> None:
+        context = self._context
+        deaf_since = context.now - DEAF * context.settings.probe_interval
+        if context.members.live > 2 and self.last_word < deaf_since and suspicion.started < deaf_since:
+            # It heard somebody at first, and nobody lately: it begins anew where it hears again.
+            suspicion.waiting = True
+            self.unheard[suspicion.subject] = suspicion
+            return
         self._doubt(suspicion.subject, last=True)
         self._last_words(suspicion, LAST_WORDS)
 
