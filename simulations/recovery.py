@@ -49,9 +49,9 @@ def complaint(cluster: Cluster, core: Collection[int], known: frozenset[int]) ->
 def entries(observers: list[Host]) -> Complaint | None:
     """Say whose catalogue entries somebody in the core does not have."""
     for owner in observers:
-        written = dict(owner.running.entries(owner.id))
+        written = owner.running.entries(owner.id)
         for host in observers:
-            if dict(host.running.entries(owner.id)) != written:
+            if host.running.entries(owner.id) != written:
                 return ENTRIES, f"{host.name} does not have the entries of {owner.name}"
     return None
 

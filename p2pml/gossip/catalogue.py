@@ -35,6 +35,9 @@ Shelf: TypeAlias = Delta
 
 EMPTY: Mapping[str, bytes] = {}
 
+FEW = 4
+"""Writes up to which entries are put together whenever they are asked for: a thousand nodes need not keep them too."""
+
 
 class Catalogue:
     """The shelves of all owners, and a hash of them."""
@@ -52,6 +55,8 @@ class Catalogue:
         shelf = self._get(owner)
         if shelf is None or not shelf.writes:
             return EMPTY
+        if len(shelf.writes) <= FEW:
+            return _values(shelf)
         # They are read far more often than written.
         shown = self._shown.get(owner)
         if shown is None:
