@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from math import ceil
 from typing import Any, TypeAlias
 
@@ -40,6 +40,11 @@ class Clock:
         """Arrange something after a delay in s."""
         self._count += 1
         heappush(self._heap, (self.ticks + ceil(delay * MICROSECONDS), self._count, happening, arguments))
+
+    def drop(self, stale: Callable[[Happening, tuple[Any, ...]], bool]) -> None:
+        """Take away what would come to nothing."""
+        self._heap = [entry for entry in self._heap if not stale(entry[2], entry[3])]
+        heapify(self._heap)
 
     def run(self, duration: float) -> None:
         """Let so much time pass, in s, and do all that is due in it."""

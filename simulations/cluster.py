@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from struct import Struct
+from typing import Any
 
 from p2pml.gossip import (
     Address,
@@ -41,7 +42,7 @@ from p2pml.gossip.directory import Directory
 from p2pml.gossip.node import acquaint
 from p2pml.gossip.wire import Wire
 
-from .clock import MICROSECONDS, Clock
+from .clock import MICROSECONDS, Clock, Happening
 from .direct import DirectWire
 from .network import Conditions, Network
 
@@ -49,6 +50,9 @@ PORT = 7946
 
 UNTRACED_LIMIT = 1024
 """Pieces of the trace that are hashed at once: a call for each takes longer than the hashing."""
+
+TIMERS_LEAST = 1000
+"""Timers below which the stale ones are not looked for: a suspicion leaves several, a minute before they are due."""
 
 _MOMENT = Struct("<qIII").pack
 _TIMER = 0xFFFFFFFF
@@ -123,6 +127,10 @@ class Host:
         if self._waiting is None:
             self._waiting = []
 
+    def is_over(self, node: Node, token: int) -> bool:
+        """Whether a timer of one of its runs would come to nothing."""
+        return self.node is not node or (self._waiting is None and not node.awaits(token))
+
     @property
     def paused(self) -> bool:
         """Whether it stands still."""
@@ -187,13 +195,18 @@ class Host:
 
     def _fire(self, node: Node, token: int) -> None:
         """Fire a timer of a run, if that still goes on."""
-        if self.node is node and (self._waiting is not None or node.awaits(token)):
+        if not self.is_over(node, token):
             self.take(TimerFired(token))
 
     def _if_same(self, node: Node | None, event: Event) -> None:
         """Give an event to the run that it belongs to; to no later one."""
         if self.node is node:
             self.take(event)
+
+
+def _is_stale(happening: Happening, arguments: tuple[Any, ...]) -> bool:
+    host = getattr(happening, "__self__", None)
+    return isinstance(host, Host) and happening == host._fire and host.is_over(*arguments)
 
 
 def _outcome(token: int, answer: bytes | None) -> Event:
@@ -231,6 +244,7 @@ class Cluster:
         self.hosts = [Host(self, index) for index in range(self.size)]
         self._trace = blake2b(digest_size=16)
         self._untraced: list[bytes] = []
+        self._crowd = TIMERS_LEAST
         self._places: dict[Address, int] = {}
 
     def __getitem__(self, index: int) -> Host:
@@ -258,6 +272,9 @@ class Cluster:
     def run(self, seconds: float) -> None:
         """Let time pass."""
         self.clock.run(seconds)
+        if len(self.clock) > self._crowd:
+            self.clock.drop(_is_stale)
+            self._crowd = 2 * len(self.clock) + TIMERS_LEAST
 
     def restart(self, index: int) -> None:
         """Crash a host if it is up, and boot it with its disk; all others are its seeds."""
