@@ -113,7 +113,7 @@ def start(no_mdns: bool, **values: Any) -> Any:
     SIGTERM or Ctrl-C leaves the cluster politely. Started again, the peer comes back under the same
     identity with its model from disk.
     """
-    from p2pml.peer.daemon import run_peer
     from p2pml.peer.options import PeerOptions
+    from p2pml.peer.process import run_peer
 
     return run_peer(PeerOptions(mdns=not no_mdns, **values))

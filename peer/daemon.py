@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import importlib
 import os
 import random
-import signal
-import sys
-from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
@@ -42,10 +37,8 @@ from p2pml.gossip import (
     Status,
     Unreachable,
 )
-from p2pml.gossip.limits import NAME_LIMIT
 from p2pml.gossip.wire import Wire
 
-from . import logs
 from .alerts import DRIFT, Alert, write
 from .answers import Peers
 from .api import LAST_ANSWERS, Api
@@ -73,7 +66,7 @@ from .replicas import Replicas
 from .secrets import read_secrets
 from .shelf import Shelf
 from .sockets import bind
-from .store import Store, default_folder
+from .store import Store
 from .training import Trained, Trainer
 from .voting import Voting
 from .wire import CONNECT, PeerWire
@@ -112,7 +105,7 @@ class Peer:
         self.options = options
         self._chance = chance or random.SystemRandom()
         self.store = store
-        self.name = options.name or _stem(options)
+        self.name = options.name or default_name(options)
         self.identity = load_identity(store)
         self.id = self.identity.id
         self.shelf = Shelf(store)
@@ -471,69 +464,12 @@ class Peer:
             log.warning("the others' addresses were not kept", why=str(error))
 
 
-def run_peer(options: PeerOptions) -> None:
-    """Run a peer until SIGINT or SIGTERM; raises `BadInput` where the options or the part do not allow it."""
-    logs.set_up(options.log_format)
-    # Threads of OpenMP that spin while they wait starve the other peers of a machine: a training took 20 times
-    # as long beside three others. Set before scikit-learn is loaded; the training process inherits it.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # A user's own `package.module:factory` lies beside the data; last on the path, it cannot hide a library.
-    sys.path.append(os.getcwd())
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_run(options))
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """That of uvloop where it is installed (`pip install p2pml[fast]`), else asyncio's own."""
-    try:
-        factory: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module("uvloop").new_event_loop
-    except ImportError:
-        return None
-    return factory
-
-
-async def _run(options: PeerOptions) -> None:
-    name = options.name or _stem(options)
-    for flag, text in (("--name", name), ("--cluster", options.cluster)):
-        if not text.isprintable() or not 0 < len(text.encode()) <= NAME_LIMIT:
-            raise BadInput(f"{flag} {text!r} must be of 1 to {NAME_LIMIT} bytes of printable text; choose another")
-    store = Store(options.state or default_folder(options.cluster, name, options.data))
-    try:
-        peer = Peer(options, store)
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(_log_mishap)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, peer.stop)
-        await peer.start()
-        settling = loop.create_task(_settle(peer))
-        try:
-            await peer.stopped()
-        finally:
-            settling.cancel()
-            await peer.close()
-    finally:
-        store.close()
-
-
-async def _settle(peer: Peer) -> None:
-    """Once there is a model, take what has been made by then out of the collector's sight, as it lives as long as the
-    peer: a collection then takes less than a millisecond, for which some answer waits, and not ten."""
-    await peer.fitting.settled()
-    gc.collect()
-    gc.freeze()
-
-
-def _log_mishap(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What nobody awaited: a line in the log, without the inside of the program."""
-    error = context.get("exception")
-    log.error("something went wrong inside", what=context["message"], why=f"{type(error).__name__}: {error}")
-
-
 def _read_place(data: Any) -> tuple[int, list[Address]]:
     return int(data["port"]), [(str(host), int(port)) for host, port in data["peers"]]
 
 
-def _stem(options: PeerOptions) -> str:
+def default_name(options: PeerOptions) -> str:
+    """What a peer is called that was given no name: as its file."""
     return options.data.name.split(".")[0] or options.data.name
 
 

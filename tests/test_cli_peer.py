@@ -15,7 +15,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[PeerOptions]:
     for name in ("HOST", "JOIN", "CLUSTER", "STATE", "NAME"):
         monkeypatch.delenv(f"P2PML_{name}", raising=False)
     seen: list[PeerOptions] = []
-    monkeypatch.setattr("p2pml.peer.daemon.run_peer", seen.append)
+    monkeypatch.setattr("p2pml.peer.process.run_peer", seen.append)
     return seen
 
 
@@ -75,6 +75,6 @@ def test_what_a_peer_refuses_is_one_sentence(shell: Shell, monkeypatch: pytest.M
     def refuse(options: PeerOptions) -> None:
         raise BadInput("port 7733 is in use; choose another with --port")
 
-    monkeypatch.setattr("p2pml.peer.daemon.run_peer", refuse)
+    monkeypatch.setattr("p2pml.peer.process.run_peer", refuse)
     done = shell("peer", "start", "--data", "x.csv")
     assert (done.code, done.err) == (2, "p2pml: port 7733 is in use; choose another with --port.\n")
