@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
 from collections.abc import Callable
@@ -23,10 +22,10 @@ from p2pml.gossip.records import merge
 from p2pml.gossip.suspicion import Suspicions
 from p2pml.gossip.sync import Sync
 from p2pml.gossip.wire import Wire
-from p2pml.peer import asking, combining, daemon, identity, reach, store, training
+from p2pml.peer import asking, combining, daemon, identity, store, training
 from p2pml.simulations.daemons import CALM, NO_ERROR, STAYS
 from p2pml.simulations.promises import BOOTED, BOUNDED, FORWARD
-from p2pml.simulations.reports import LATE, UNTRUE, VOTES
+from p2pml.simulations.reports import LATE, UNTRUE
 
 Plant: TypeAlias = Callable[[pytest.MonkeyPatch], None]
 
@@ -151,15 +150,6 @@ def late_vote_awaited(patch: pytest.MonkeyPatch) -> None:
     )
 
 
-def silence_for_ever(patch: pytest.MonkeyPatch) -> None:
-    """A peer that did not answer once is never asked again."""
-
-    async def never(self: reach.Reach, id: str) -> None:
-        await asyncio.Event().wait()
-
-    patch.setattr(reach.Reach, "_check", never)
-
-
 def never_synced(patch: pytest.MonkeyPatch) -> None:
     """The new name of a file is made durable, and its content is not."""
 
@@ -225,7 +215,6 @@ DAEMON_PLANTS: dict[Plant, tuple[str, str, int]] = {
     torn_file_trusted: ("disk-faults", STAYS, 1),
     no_deadline: ("flap", LATE, 0),
     late_vote_awaited: ("swarm", NO_ERROR, 1),
-    silence_for_ever: ("flap", VOTES, 6),
     uncommitted_fit: ("churn", FORWARD, 3),
     news_for_ever: ("churn", CALM, 0),
     news_never_replaced: ("churn", BOUNDED, 0),
