@@ -123,9 +123,9 @@ class Held:
             if member.status not in (Status.ALIVE, Status.SUSPECT):
                 continue
             entries = self._node.entries(member.id)
-            for raw in (entries.get(entry(slot)) for slot in range(SLOTS)):
-                words = self.read(raw)
-                if raw and words is not None and words.owner != member.id:
+            for key in sorted(key for key in entries if key.startswith(HELD)):
+                words = self.read(raw := entries[key])
+                if words is not None and words.owner != member.id:
                     read[raw] = words
                     holders.setdefault(words.owner, {}).setdefault(words.model, []).append(member)
                     said.setdefault(words.owner, []).append(words)

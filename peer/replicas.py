@@ -67,6 +67,8 @@ class Replicas:
         self._news = asyncio.Event()
         self._slots: dict[str, int] = {}
         self._refused: dict[str, None] = {}
+        self._able: tuple[int, list[str]] | None = None
+        """The version of the colleagues, and who could hold replicas then."""
 
     def nudge(self) -> None:
         """Something changed: look at it soon."""
@@ -159,8 +161,13 @@ class Replicas:
         return replace(told, gone=0 if colleague.live else since)
 
     def _keepers(self) -> list[str]:
-        """Who can hold replicas: the live peers that do not leave."""
-        return [c.id for c in self._colleagues.all() if c.live and not (c.summary and c.summary.leaving)]
+        """Who can hold replicas: the live peers that do not leave. Read anew only after news, as each look asks for it
+        as often as there are peers."""
+        version = self._colleagues.version
+        if self._able is None or self._able[0] != version:
+            everyone = self._colleagues.all()
+            self._able = version, [c.id for c in everyone if c.live and not (c.summary and c.summary.leaving)]
+        return self._able[1]
 
     async def _take(self, colleague: Colleague, words: LastWords) -> None:
         """Hold the model that `words` name."""

@@ -53,19 +53,48 @@ def parts(folder: Path, count: int) -> list[Path]:
 def trio(tmp_path: Path) -> Iterator[list[RealPeer]]:
     """Three peers that see each other's models."""
     with real_peers(tmp_path, parts(tmp_path, 3), "--model", "decision-tree") as peers:
+        for peer in peers:
+            eventually(lambda peer=peer: all_held(peer), "all models are held by the others")
         yield peers
 
 
-def test_a_killed_peer_is_named_at_once_known_dead_soon_and_back_with_its_model(trio: list[RealPeer]) -> None:
-    """Nothing waits for it; started again it has its id and its model, and votes."""
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[list[RealPeer]]:
+    """Three peers that keep their models to themselves."""
+    with real_peers(tmp_path, parts(tmp_path, 3), "--model", "decision-tree", "--replicas", "0") as peers:
+        yield peers
+
+
+def all_held(peer: RealPeer) -> bool:
+    """Whether a peer sees each of three models with both others."""
+    return all(len(row["held_by"]) == 2 for row in peer.peers().values())
+
+
+def test_a_killed_peer_costs_no_vote_where_others_hold_its_model(trio: list[RealPeer]) -> None:
+    """At once and once its death is known, a replica votes for it, and the answer says whose."""
     asked, victim, _ = trio
+    whole = predict(asked)
+    victim.kill()
+    answer = predict(asked)
+    assert (answer["votes"]["cast"], answer["predictions"]) == (3, whole["predictions"])
+    eventually(lambda: asked.peers()[victim.data.stem]["status"] == "dead", "its death is known")
+    answer = predict(asked)
+    assert (answer["votes"]["cast"], answer["predictions"]) == (3, whole["predictions"])
+    assert victim.data.stem in [entry["name"] for entry in answer["votes"]["replicas"]]
+
+
+def test_a_killed_peer_is_named_at_once_known_dead_soon_and_back_with_its_model(alone: list[RealPeer]) -> None:
+    """Nothing waits for it; started again it has its id and its model, and votes."""
+    asked, victim, _ = alone
     before = asked.peers()[victim.data.stem]
     victim.kill()
     votes = predict(asked)["votes"]
     assert (votes["cast"], votes["expected"]) == (2, 3)
     assert [missing["name"] for missing in votes["missing"]] == [victim.data.stem]
     eventually(lambda: asked.peers()[victim.data.stem]["status"] == "dead", "its death is known")
-    assert predict(asked)["votes"] == {"cast": 2, "expected": 2, "missing": []}
+    votes = predict(asked)["votes"]
+    assert (votes["cast"], votes["expected"]) == (2, 3)
+    assert [missing["reason"][:10] for missing in votes["missing"]] == ["it is dead"]
     victim.start()
     eventually(lambda: any(line["event"] == "model loaded from disk" for line in victim.said()), "its model is loaded")
     eventually(lambda: all_vote(asked, 3), "it is back")
@@ -75,9 +104,9 @@ def test_a_killed_peer_is_named_at_once_known_dead_soon_and_back_with_its_model(
     assert predict(asked)["votes"]["cast"] == 3
 
 
-def test_a_stopped_peer_costs_its_vote_and_only_the_first_asker_waits(trio: list[RealPeer]) -> None:
+def test_a_stopped_peer_costs_its_vote_and_only_the_first_asker_waits(alone: list[RealPeer]) -> None:
     """The answer comes by the deadline with the votes that came, and the next one does not wait for it."""
-    asked, victim, _ = trio
+    asked, victim, _ = alone
     victim.kill(signal.SIGSTOP)
     first = predict(asked, deadline=2)
     assert first["votes"]["cast"] == 2
@@ -91,13 +120,14 @@ def test_a_stopped_peer_costs_its_vote_and_only_the_first_asker_waits(trio: list
 
 
 def test_a_peer_that_is_asked_to_stop_leaves(trio: list[RealPeer]) -> None:
-    """SIGTERM is a polite leave: exit code 0, and the others know at once that it is no loss."""
+    """SIGTERM is a polite leave: exit code 0, and the others know at once, and vote on with its model."""
     asked, leaver, _ = trio
     leaver.kill(signal.SIGTERM)
     assert leaver.process is not None
     assert leaver.process.returncode == 0
     eventually(lambda: asked.peers()[leaver.data.stem]["status"] == "left", "it left")
-    assert predict(asked)["votes"]["expected"] == 2
+    votes = predict(asked)["votes"]
+    assert (votes["cast"], votes["expected"]) == (3, 3)
 
 
 def test_garbage_on_both_ports_changes_nothing(trio: list[RealPeer]) -> None:
@@ -162,7 +192,7 @@ def test_two_fits_at_once_resolve_to_one(trio: list[RealPeer]) -> None:
             pool.submit(call, peer.address, "/v1/fit", {"model": model})
             for peer, model in zip(trio, ("naive-bayes", "linear", "knn"), strict=True)
         ]
-        assert [fit.result(120).status for fit in fits] == [200, 200, 200]
+        assert [fit.result(120).status for fit in fits] == [200, 200, 200], [fit.result().body for fit in fits]
 
     def one_epoch() -> bool:
         models = [row["model"] for peer in trio for row in peer.peers().values()]

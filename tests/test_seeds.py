@@ -119,20 +119,18 @@ def test_an_iteration_over_a_set_is_caught() -> None:
     assert one != other
 
 
-SET_ITERATION_OF_VOTERS = """
-import dataclasses
+SET_ITERATION_OF_COLLEAGUES = """
 from p2pml.peer.colleagues import Colleagues
-roll = Colleagues.roll
+everyone = Colleagues.all
 def planted(self):
-    found = roll(self)
-    voters = {voter.id: voter for voter in found.voters}
-    return dataclasses.replace(found, voters=tuple(voters[id] for id in frozenset(voters)))
-Colleagues.roll = planted
+    found = {colleague.id: colleague for colleague in everyone(self)}
+    return [found[id] for id in frozenset(found)]
+Colleagues.all = planted
 """
 
 
 def test_an_iteration_over_a_set_is_caught_in_whole_daemons() -> None:
-    """Likewise where they decide which voter is asked first."""
-    planted = [begun(hash_seed, DAEMONS[:1], [], SET_ITERATION_OF_VOTERS) for hash_seed in ("1", "3")]
+    """Likewise where they decide whose model is fetched first."""
+    planted = [begun(hash_seed, DAEMONS[:1], [], SET_ITERATION_OF_COLLEAGUES) for hash_seed in ("1", "3")]
     one, other = map(reports, planted)
     assert one != other

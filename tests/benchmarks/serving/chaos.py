@@ -137,7 +137,6 @@ class Chaos:
     async def _disturb(self, every: float) -> None:
         """Kill or stop one peer at a time, and bring it back."""
         while True:
-            await asyncio.sleep(every / 2)
             at = self._chance.randrange(len(self._peers))
             peer, number = self._peers[at], self._chance.choice((signal.SIGKILL, signal.SIGSTOP))
             self._disturbed[at] = float("inf")
@@ -151,6 +150,7 @@ class Chaos:
                 await asyncio.to_thread(peer.start)
             await self._ready(peer)
             self._disturbed[at] = time.monotonic()
+            await asyncio.sleep(every / 2)
 
     async def _ready(self, peer: RealPeer) -> None:
         """Wait until it answers."""
