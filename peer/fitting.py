@@ -29,6 +29,7 @@ class Fitting:
         self._changed = changed
         self._task: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
+        self._keeping = asyncio.Lock()
         self._done = Epoch()
         self.wanted = FitCommand(Epoch())
         self.state = ModelState.LOADING
@@ -72,14 +73,18 @@ class Fitting:
 
         Raises `BadInput`, with nothing adopted, where the disk refuses.
         """
-        if command.epoch > self.wanted.epoch:
-            try:
-                await asyncio.to_thread(self._trainer.keep_wish, command)
-            except BadInput as error:
-                # Whoever asked is on another machine, and has no use for the place of this one's folder.
-                log.error("a fit could not be kept, and was not begun", why=str(error))
-                raise BadInput("the disk of this peer refuses to keep the fit; see its log, or ask another") from error
-        self.adopt(command)
+        # One at a time: of two at once the older must not be the last that is written.
+        async with self._keeping:
+            if command.epoch > self.wanted.epoch:
+                try:
+                    await asyncio.to_thread(self._trainer.keep_wish, command)
+                except BadInput as error:
+                    # Whoever asked is on another machine, and has no use for the place of this one's folder.
+                    log.error("a fit could not be kept, and was not begun", why=str(error))
+                    raise BadInput(
+                        "the disk of this peer refuses to keep the fit; see its log, or ask another"
+                    ) from error
+            self.adopt(command)
 
     async def settled(self) -> None:
         """Wait until no training is under way."""
