@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def trio(tmp_path: Path) -> Iterator[list[RealPeer]]:
     """Three peers that see each other's models."""
     with real_peers(tmp_path, parts(tmp_path, 3), "--model", "decision-tree") as peers:
         for peer in peers:
-            eventually(lambda peer=peer: all_held(peer), "all models are held by the others")
+            eventually(partial(all_held, peer), "all models are held by the others")
         yield peers
 
 
