@@ -60,10 +60,7 @@ class Calibration:
     ) -> Calibration:
         """Of votes (peer id, vote, training rows) on rows of the peer `me`, which is among them; their truth, shape
         (rows,), is as `Schema.truth` gives it, and rows without it are left out."""
-        ordered = sorted(votes, key=lambda cast: cast[0])
-        known = np.array([value is not None and value == value for value in truth], bool)
-        classes, stack = stacked(ordered)
-        stack, true = stack[:, known], truth[known]
+        ordered, known, classes, stack, true = with_truth(truth, votes)
         weights = list(candidates(ordered, densities, known))
         found = [losses(mixture(stack, each), true, classes) for each in weights]
         table = np.stack([loss for loss, _ in found])
@@ -138,6 +135,17 @@ class Calibration:
                     _sums(squares, empty.squares),
                 )
         raise RemoteError("the calibration that a peer sent cannot be read")
+
+
+def with_truth(
+    truth: NDArray[Any], votes: Sequence[Cast]
+) -> tuple[list[Cast], NDArray[np.bool_], tuple[str, ...] | None, Floats, NDArray[Any]]:
+    """The votes by peer, which rows have a truth, shape (rows,), the classes, and of these rows the votes, shape
+    (voters, rows with a truth, classes if there are any), and the truth."""
+    ordered = sorted(votes, key=lambda cast: cast[0])
+    known = np.array([value is not None and value == value for value in truth], bool)
+    classes, stack = stacked(ordered)
+    return ordered, known, classes, stack[:, known], truth[known]
 
 
 def candidates(ordered: Sequence[Cast], densities: Mapping[str, Floats], known: NDArray[np.bool_]) -> Iterator[Floats]:

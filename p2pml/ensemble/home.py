@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .calibration import candidates, losses, place_of
-from .combine import Cast, favoured, mixture, stacked
+from .calibration import candidates, losses, place_of, with_truth
+from .combine import Cast, favoured, mixture
 from .values import Floats
 
 FAVOURS = (1.0, 3.0, 10.0, 30.0, 100.0, 1e9)
@@ -41,11 +41,8 @@ class Home:
         me: str,
     ) -> Home:
         """Of votes on this peer's own held-out rows, as `Calibration.of` takes them; `me` is among the voters."""
-        ordered = sorted(votes, key=lambda cast: cast[0])
+        ordered, known, classes, stack, true = with_truth(truth, votes)
         at = [peer for peer, _, _ in ordered].index(me)
-        known = np.array([value is not None and value == value for value in truth], bool)
-        classes, stack = stacked(ordered)
-        stack, true = stack[:, known], truth[known]
         sums, apart = [], []
         for weights in candidates(ordered, densities, known):
             found = _each(stack, weights, at, true, classes)

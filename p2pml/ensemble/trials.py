@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .calibration import Calibration, candidates, place_of
+from .calibration import Calibration, candidates, place_of, with_truth
 from .certainty import errors_of
-from .combine import Cast, mixture, stacked
+from .combine import Cast, mixture
 from .home import Home
 from .sketch import Sketch
 from .stack import Gram
@@ -43,16 +43,14 @@ class Trial:
     ) -> Trial:
         """Of all votes on the held-out rows of the peer `me`, which is among the voters; nothing is told of fewer than
         `least` rows."""
-        ordered = sorted(votes, key=lambda cast: cast[0])
-        known = np.array([value is not None and value == value for value in truth], bool)
-        classes, stack = stacked(ordered)
-        mixed = [mixture(stack[:, known], weights) for weights in candidates(ordered, densities, known)]
+        ordered, known, classes, stack, true = with_truth(truth, votes)
+        mixed = [mixture(stack, weights) for weights in candidates(ordered, densities, known)]
         return cls(
             calibration=Calibration.of(truth, votes, densities, me),
             home=Home.of(truth, votes, densities, me),
             gram=Gram.of(truth, votes, densities),
             usual=Sketch.of(densities[me], least),
-            errors=np.stack([errors_of(each, truth[known], classes) for each in mixed]),
+            errors=np.stack([errors_of(each, true, classes) for each in mixed]),
             least=least,
         )
 
