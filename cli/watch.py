@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ AGAIN = 1.0
 """Seconds until peers are looked for again when none is heard; also between two drawings when nothing happens."""
 AT_MOST = 0.1
 """Seconds between two drawings, however much happens."""
+TOLD_AGAIN = 0.2
+"""Seconds after which what goes on after a Ctrl-C is told to end once more."""
 
 
 @click.command(
@@ -58,9 +61,27 @@ def watch(where: Where, once: bool, as_json: bool) -> None:
     elif once:
         asyncio.run(_once(where))
     else:
+        watching = _json if as_json else _live if _is_terminal() else _lines
         # It has no end of its own: to interrupt it is no failure.
         with suppress(KeyboardInterrupt):
-            asyncio.run(_json(where) if as_json else _live(where) if _is_terminal() else _lines(where))
+            asyncio.run(_until_interrupted(watching(where)))
+
+
+async def _until_interrupted(watching: Coroutine[Any, Any, None]) -> None:
+    """Watch until Ctrl-C, which is told again until it is heard: once, it may come together with news and be lost."""
+    loop, interrupted = asyncio.get_running_loop(), asyncio.Event()
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGINT, interrupted.set)
+    task, waiting = loop.create_task(watching), loop.create_task(interrupted.wait())
+    try:
+        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        while not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=TOLD_AGAIN)
+    finally:
+        waiting.cancel()
+    if not task.cancelled():
+        task.result()
 
 
 async def _peers(where: Where) -> Peers:

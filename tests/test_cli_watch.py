@@ -308,7 +308,9 @@ class Terminal:
         size = ["-x", str(width), "-y", str(height)]
         self._run("new-session", "-d", *size, "sleep", "600", more=more)
         self._run("set-option", "-g", "remain-on-exit", "on")
-        self._run("respawn-pane", "-k", *command)
+        # A shell notes the exit code, as tmux sometimes has none of a pane that it knows to be dead.
+        self._code = Path(folder) / "code"
+        self._run("respawn-pane", "-k", "sh", "-c", f'trap : INT; "$@"; echo $? >{self._code}', "sh", *command)
 
     def __enter__(self) -> Terminal:
         return self
@@ -326,10 +328,8 @@ class Terminal:
         self._run("resize-window", "-x", str(width))
 
     def ended(self) -> int:
-        """The program's exit code, once it has ended; tmux itself is asked, as the screen is what the program left."""
-        # That the pane is dead it knows from its closed end, a moment before it has the code.
-        ask = ("display-message", "-p", "#{pane_dead_status}#{pane_dead_signal}")
-        return int(eventually(lambda: self._run(*ask).strip(), "the program ends"))
+        """The program's exit code, once it has ended."""
+        return int(eventually(lambda: self._code.exists() and self._code.read_text().strip(), "the program ends"))
 
     def shows(self, *patterns: str) -> str:
         """The screen, once it shows all of these regular expressions."""
