@@ -14,20 +14,17 @@ import numpy as np
 
 from p2pml.ensemble.comparing import Comparison, Estimate
 from p2pml.ensemble.sketch import Sketch
-from p2pml.errors import BadInput, NoVotes, PeerUnreachable, RemoteError
+from p2pml.errors import BadInput, NoVotes, RemoteError
 
 from .answers import Compared, ComparedPart, ComparedScore
 from .asking import Asker
 from .colleagues import Colleague, Colleagues
 from .combining import ALONE
+from .holdouts import Holdouts
 from .reach import Reach
-from .training import Trainer
-from .voting import Voting
 from .wire import PeerWire
 
 COMPARE_PATH = "/v1/peer/compare"
-BLOCK = 5_000
-"""Held-out rows in one question, as for an evaluation."""
 QUANTILES = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
 """Of residuals, as they are shown."""
 
@@ -63,8 +60,7 @@ class Comparer:
         least: int,
         colleagues: Colleagues,
         asker: Asker,
-        voting: Voting,
-        trainer: Trainer,
+        holdouts: Holdouts,
         wire: PeerWire,
         reach: Reach,
     ) -> None:
@@ -73,8 +69,7 @@ class Comparer:
         self._least = least
         self._colleagues = colleagues
         self._asker = asker
-        self._voting = voting
-        self._trainer = trainer
+        self._holdouts = holdouts
         self._wire = wire
         self._reach = reach
 
@@ -109,21 +104,12 @@ class Comparer:
 
     async def own(self, seconds: float) -> Part:
         """On this peer's held-out rows, within `seconds`."""
-        deadline = asyncio.get_running_loop().time() + seconds
-        trained = self._voting.trained
-        if trained is None:
-            raise BadInput("this peer has no model yet; ask again when its training is done")
+        trained = self._holdouts.trained()
         task = trained.schema.task
-        held_out = await asyncio.to_thread(self._trainer.held_out, trained)
         total, residuals = Comparison(task, (), np.zeros((0, 1, 5))), []
-        for start in range(0, held_out.rows, BLOCK):
-            block = {name: cells[start : start + BLOCK] for name, cells in held_out.columns.items()}
-            left = deadline - asyncio.get_running_loop().time()
-            if left <= 0:
-                raise NoVotes(f"the held-out rows could not all be asked about within {seconds:g} s")
-            count = min(BLOCK, held_out.rows - start)
-            named = await self._asker.compare(block, count, left)
-            truth = await asyncio.to_thread(trained.schema.truth, block)
+        async for block in self._holdouts.blocks(trained, seconds):
+            named = await self._asker.compare(block.columns, block.rows, block.seconds)
+            truth = await asyncio.to_thread(trained.schema.truth, block.columns)
             # Whoever knew the weights could solve so many sums for the errors of single rows.
             seed = (secrets.randbits(128),)
             piece = await asyncio.to_thread(Comparison.of, task, truth, named, seed)
@@ -138,13 +124,10 @@ class Comparer:
         try:
             if voter.id == self._me:
                 return await self.own(seconds)
-            if (why := self._reach.why_not(voter.id)) is not None:
-                raise RemoteError(why)
             body = msgspec.msgpack.encode({"seconds": seconds * 0.95})
-            return await asyncio.to_thread(read_part, await self._wire.post(voter.member, COMPARE_PATH, body, seconds))
-        except PeerUnreachable as error:
-            self._reach.failed(voter.member, str(error))
-            return f"{voter.member.name}: {error}"
+            with self._reach.asking(voter.member):
+                data = await self._wire.post(voter.member, COMPARE_PATH, body, seconds)
+            return await asyncio.to_thread(read_part, data)
         except (RemoteError, BadInput, NoVotes) as error:
             return f"{voter.member.name}: {error}"
 

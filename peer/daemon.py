@@ -52,6 +52,7 @@ from .evaluating import Evaluator
 from .finder import primary_address, resolve
 from .fitting import Fitting
 from .held import HELD
+from .holdouts import Holdouts
 from .identity import keep_generation, load_identity, next_generation
 from .knowing import Knowing
 from .metrics import Metrics
@@ -203,13 +204,9 @@ class Peer:
         )
         self.pieces = Pieces(self._piece)
         self.asker = Asker(self.id, self.colleagues, self.voting, wire, self.reach, self.knowing)
-        least = self.options.min_count
-        self.comparer = Comparer(
-            self.id, least, self.colleagues, self.asker, self.voting, self.trainer, wire, self.reach
-        )
-        self.evaluator = Evaluator(
-            self.id, self.colleagues, self.asker, self.voting, self.trainer, wire, self.reach, self.comparer
-        )
+        least, holdouts = self.options.min_count, Holdouts(self.voting, self.trainer)
+        self.comparer = Comparer(self.id, least, self.colleagues, self.asker, holdouts, wire, self.reach)
+        self.evaluator = Evaluator(self.id, self.colleagues, self.asker, holdouts, wire, self.reach, self.comparer)
         self.observer = Observer(node, self.colleagues, self.fitting, self.voting, self.peers, self._tell)
         self.drifting = Drifting(
             self.id, least, self.colleagues, self.knowing, self.trainer, self.voting, wire, self.reach, self._alert

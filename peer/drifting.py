@@ -18,7 +18,7 @@ from p2pml.ensemble.fields import Schema
 from p2pml.ensemble.profile import Profile, watched
 from p2pml.ensemble.values import Columns, Floats
 from p2pml.ensemble.window import Window
-from p2pml.errors import BadInput, NoVotes, PeerUnreachable, RemoteError
+from p2pml.errors import BadInput, NoVotes, RemoteError
 
 from .alerts import Alert
 from .answers import DriftAlert, DriftColumn, DriftPeer, DriftReport, DriftSide, Missing
@@ -209,13 +209,9 @@ class Drifting:
         try:
             if colleague.id == self._me:
                 return await here()
-            if (why := self._reach.why_not(colleague.id)) is not None:
-                raise RemoteError(why)
-            data = await self._wire.get(member, path, FETCH_SECONDS)
+            with self._reach.asking(member):
+                data = await self._wire.get(member, path, FETCH_SECONDS)
             return await asyncio.to_thread(Profile.from_data, data)
-        except PeerUnreachable as error:
-            self._reach.failed(member, str(error))
-            return Missing(peer=member.id, name=member.name, reason=str(error))
         except (RemoteError, BadInput) as error:
             return Missing(peer=member.id, name=member.name, reason=str(error))
 

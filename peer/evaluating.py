@@ -15,21 +15,18 @@ import msgspec
 from p2pml.ensemble.metrics import ClassificationStatistics
 from p2pml.ensemble.schema import Schema
 from p2pml.ensemble.values import Columns
-from p2pml.errors import BadInput, NoVotes, PeerUnreachable, RemoteError
+from p2pml.errors import BadInput, NoVotes, RemoteError
 
 from .answers import ConfusionMatrix, Evaluated, Missing, Votes
 from .asking import Asker
 from .colleagues import Colleague, Colleagues
 from .comparing import Comparer
 from .curves import curves
+from .holdouts import Holdouts
 from .reach import Reach
 from .scoring import Statistics, merged, read_statistics, statistics_of
-from .training import Trainer
-from .voting import Voting
 from .wire import PeerWire
 
-BLOCK = 5_000
-"""Held-out rows in one question: a few MiB, so that a large part does not travel as one body."""
 EVALUATE_PATH = "/v1/peer/evaluate"
 
 
@@ -53,8 +50,7 @@ class Evaluator:
         me: str,
         colleagues: Colleagues,
         asker: Asker,
-        voting: Voting,
-        trainer: Trainer,
+        holdouts: Holdouts,
         wire: PeerWire,
         reach: Reach,
         comparer: Comparer,
@@ -63,8 +59,7 @@ class Evaluator:
         self._me = me
         self._colleagues = colleagues
         self._asker = asker
-        self._voting = voting
-        self._trainer = trainer
+        self._holdouts = holdouts
         self._wire = wire
         self._reach = reach
 
@@ -113,22 +108,15 @@ class Evaluator:
 
     async def own(self, *, rule: str, seconds: float) -> Scored:
         """The ensemble's statistics on this peer's held-out rows, within `seconds`."""
-        deadline = asyncio.get_running_loop().time() + seconds
-        trained = self._voting.trained
-        if trained is None:
-            raise BadInput("this peer has no model yet; ask again when its training is done")
-        held_out = await asyncio.to_thread(self._trainer.held_out, trained)
+        trained = self._holdouts.trained()
         parts: list[Statistics] = []
         missing: dict[str, Missing] = {}
         expected = 0
-        for start in range(0, held_out.rows, BLOCK):
-            block = {name: cells[start : start + BLOCK] for name, cells in held_out.columns.items()}
-            left = deadline - asyncio.get_running_loop().time()
-            if left <= 0:
-                raise NoVotes(f"the held-out rows could not all be asked about within {seconds:g} s")
-            count = min(BLOCK, held_out.rows - start)
-            asked = await self._asker.ask(block, count, rule=rule, seconds=left, first_row=start + 1)
-            parts.append(await asyncio.to_thread(statistics_of, asked.schema, block, asked.answer))
+        async for block in self._holdouts.blocks(trained, seconds):
+            asked = await self._asker.ask(
+                block.columns, block.rows, rule=rule, seconds=block.seconds, first_row=block.first_row
+            )
+            parts.append(await asyncio.to_thread(statistics_of, asked.schema, block.columns, asked.answer))
             missing.update({entry["peer"]: entry for entry in asked.votes["missing"]})
             expected = max(expected, asked.votes["expected"])
         if not parts:
@@ -144,17 +132,12 @@ class Evaluator:
         try:
             if voter.id == self._me:
                 return await self.own(rule=rule, seconds=seconds)
-            if (why := self._reach.why_not(voter.id)) is not None:
-                raise RemoteError(why)
             # The peer's own deadline comes a little sooner than ours, so that its answer still arrives.
             body = msgspec.msgpack.encode({"combine": rule, "seconds": seconds * 0.95})
-            return _read(await self._wire.post(member, EVALUATE_PATH, body, seconds))
-        except PeerUnreachable as error:
-            self._reach.failed(member, str(error))
-            why = str(error)
+            with self._reach.asking(member):
+                return _read(await self._wire.post(member, EVALUATE_PATH, body, seconds))
         except (RemoteError, BadInput, NoVotes) as error:
-            why = str(error)
-        reason = f"its held-out rows are not scored: {why}"
+            reason = f"its held-out rows are not scored: {error}"
         return Scored(None, {member.id: Missing(peer=member.id, name=member.name, reason=reason)}, 0)
 
 

@@ -7,9 +7,10 @@ check, so only the first asker waits for it. The protocol is told, so that it pr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from p2pml.errors import RemoteError
+from p2pml.errors import PeerUnreachable, RemoteError
 from p2pml.gossip import Member, Node, Status
 
 from .rare import buggify
@@ -41,6 +42,18 @@ class Reach:
         self._tell(member.id)
         if member.id not in self._checks:
             self._checks[member.id] = asyncio.create_task(self._check(member.id))
+
+    @contextmanager
+    def asking(self, member: Member) -> Iterator[None]:
+        """Around a request to a peer: one that is left out now is not asked, and one that does not answer is left
+        out. Raises `RemoteError`."""
+        if (why := self.why_not(member.id)) is not None:
+            raise RemoteError(why)
+        try:
+            yield
+        except PeerUnreachable as error:
+            self.failed(member, str(error))
+            raise
 
     async def close(self) -> None:
         """Stop checking."""
