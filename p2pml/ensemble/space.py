@@ -10,6 +10,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -131,15 +132,22 @@ class Space:
         table[:, :width] = np.where(missing, self.centre[:width], known)
         start = width + len(self.flags)
         table[:, width:start] = missing[:, self.flags]
-        for name, texts in self.levels:
+        for name, known_levels in self._tables:
             if name in columns:
-                places = np.array(level_places(columns, name, {text: at for at, text in enumerate(texts)}, first_row))
+                places = np.array(level_places(columns, name, known_levels, first_row))
                 has = np.flatnonzero(places >= 0)
                 table[has, start + places[has]] = 1
-            start += len(texts)
-        standardised = np.clip((table - self.centre) / self.scale, -FAR, FAR)
-        points: Floats = standardised @ self.directions
+            start += len(known_levels)
+        table -= self.centre
+        table /= self.scale
+        np.minimum(np.maximum(table, -FAR, out=table), FAR, out=table)
+        points: Floats = table @ self.directions
         return points
+
+    @cached_property
+    def _tables(self) -> list[tuple[str, dict[str | None, int]]]:
+        """Of each category the place of each level."""
+        return [(name, {text: at for at, text in enumerate(texts)}) for name, texts in self.levels]
 
     def gaussian(self, moments: Moments) -> Density:
         """The density of rows of which only these moments are known: one Gaussian with their mean and covariance."""

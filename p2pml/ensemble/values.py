@@ -91,6 +91,9 @@ class Sheet(Mapping[str, Sequence[object]]):
     def __getitem__(self, name: str) -> Sequence[object]:
         return self._columns[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._columns
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._columns)
 
