@@ -121,6 +121,18 @@ def test_a_change_is_told_once_by_key() -> None:
     assert replica.entries(OWNER) == {"b": b"3"}
 
 
+def test_first_writes_after_an_empty_version_can_be_passed_on() -> None:
+    """Who heard of a run before its first write holds all of it then, for whoever knows nothing yet."""
+    owner, replica, newcomer = Catalogue(), Catalogue(), Catalogue()
+    owner.open(OWNER, EPOCH)
+    sync(owner, replica)
+    owner.write(OWNER, EPOCH, "a", b"1", 0)
+    sync(owner, replica)
+    sync(replica, newcomer)
+    assert newcomer.known(OWNER, EPOCH) == (0, 2)
+    assert newcomer.entries(OWNER) == {"a": b"1"}
+
+
 def test_what_leaves_a_gap_is_not_applied() -> None:
     """A delta that begins after what is known would hide the writes between."""
     replica = Catalogue()

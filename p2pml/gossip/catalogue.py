@@ -238,7 +238,7 @@ def _join(delta: Delta, base: tuple[Write, ...], collected: int) -> Shelf:
     """Put the writes of a delta over those known before; the tombstones that were collected go."""
     latest = {write.key: write for write in (*base, *delta.writes)}
     kept = [write for write in latest.values() if write.value is not None or write.version > collected]
-    if not base and len(kept) == len(delta.writes) and collected == delta.collected:
+    if delta.since == 0 and len(kept) == len(delta.writes) and collected == delta.collected:
         return delta
     kept.sort(key=lambda write: write.version)
     return delta._replace(collected=collected, since=0, writes=tuple(kept))
