@@ -118,12 +118,15 @@ class Run:
 
     def _recover(self) -> Breach | None:
         self._heal()
-        cluster, core = self.cluster, self.plan.core
+        cluster, core = self.cluster, sorted(self.plan.core)
         begin = cluster.clock.now
         while cluster.clock.now < begin + PATIENCE:
             cluster.run(GLANCE)
             self._glance()
-            wrong = recovery.complaint(cluster, core, recovery.as_good(cluster, core)) or self.clients.vouch(core)
+            complaint = recovery.complaint(cluster, core, recovery.as_good(cluster, core))
+            if complaint is not None:
+                core.sort(key=lambda index: (index != complaint.observer, index))
+            wrong = (complaint and complaint[:2]) or self.clients.vouch(self.plan.core)
             if wrong is None:
                 self.recovered = cluster.clock.now - begin
                 return None

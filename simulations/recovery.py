@@ -7,7 +7,8 @@ through somebody) both are fair.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 from p2pml.gossip import Address, Status
 
@@ -19,40 +20,47 @@ ENTRIES = "the core knows its entries"
 QUIET = "doubts and queues drain"
 LAWS = (VIEWS, ENTRIES, QUIET)
 
-Complaint = tuple[str, str]
-"""The law that does not hold yet, and where that shows."""
+
+class Complaint(NamedTuple):
+    """The law that does not hold yet, where that shows, and who shows it."""
+
+    law: str
+    words: str
+    observer: int
 
 
-def complaint(cluster: Cluster, core: Collection[int], known: frozenset[int]) -> Complaint | None:
+def complaint(cluster: Cluster, core: Sequence[int], known: frozenset[int]) -> Complaint | None:
     """Say what keeps the core from having recovered; nothing if it has.
 
-    `known` are those that share the core's links. Somebody who is heard and is neither dead nor well keeps a
-    cluster talking, so that nothing is said of queues and doubts while there is one.
+    Its hosts are looked at in their order: the one that complained last should come first, as to look at all takes as
+    long as the square of their number. `known` are those that share the core's links. Somebody who is heard and is
+    neither dead nor well keeps a cluster talking, so that nothing is said of queues and doubts while there is one.
     """
     hosts = cluster.hosts
-    observers = [hosts[index] for index in sorted(core)]
-    down = [host.name for host in observers if host.node is None or host.paused]
+    observers = [hosts[index] for index in core]
+    down = [host for host in observers if host.node is None or host.paused]
     if down:
-        return VIEWS, f"{', '.join(down)} of the core does not run"
+        return Complaint(VIEWS, f"{', '.join(host.name for host in down)} of the core does not run", down[0].index)
     well = {hosts[index].id for index in known} | {host.id for host in observers}
     heard = well if len(well) == len(cluster.up()) else {host.id for host in audible(cluster, observers)}
     names = {host.id: host.name for host in hosts}
     for host in observers:
         live = {record.id for record in host.running.records() if record.live}
         for peer in sorted(well - live, key=names.__getitem__):
-            return VIEWS, f"{host.name} does not hold {names[peer]} alive"
+            return Complaint(VIEWS, f"{host.name} does not hold {names[peer]} alive", host.index)
         for peer in sorted(live - heard, key=names.__getitem__):
-            return VIEWS, f"{host.name} holds {names[peer]} alive, which cannot be heard"
+            return Complaint(VIEWS, f"{host.name} holds {names[peer]} alive, which cannot be heard", host.index)
     return entries(observers) or (unrest(observers) if heard == well else None)
 
 
 def entries(observers: list[Host]) -> Complaint | None:
     """Say whose catalogue entries somebody in the core does not have."""
-    for owner in observers:
-        written = owner.running.entries(owner.id)
-        for host in observers:
-            if host.running.entries(owner.id) != written:
-                return ENTRIES, f"{host.name} does not have the entries of {owner.name}"
+    written = [(owner, owner.running.entries(owner.id)) for owner in observers]
+    for host in observers:
+        known = host.running.entries
+        for owner, entries in written:
+            if known(owner.id) != entries:
+                return Complaint(ENTRIES, f"{host.name} does not have the entries of {owner.name}", host.index)
     return None
 
 
@@ -60,9 +68,9 @@ def unrest(observers: list[Host]) -> Complaint | None:
     """Say who still doubts somebody, or has something to tell."""
     for host in observers:
         if any(record.status is Status.SUSPECT for record in host.running.records()):
-            return QUIET, f"{host.name} suspects somebody"
+            return Complaint(QUIET, f"{host.name} suspects somebody", host.index)
         if news := host.running.queues()["news"]:
-            return QUIET, f"{host.name} has {news} news to tell"
+            return Complaint(QUIET, f"{host.name} has {news} news to tell", host.index)
     return None
 
 
@@ -92,7 +100,7 @@ HEALED = "healed"
 def audible(cluster: Cluster, observers: list[Host]) -> list[Host]:
     """Find all who can be heard by the core, directly or through others, whether they hear it or not."""
     found = list(observers)
-    waiting = [host for host in cluster.up() if host not in found]
+    waiting = sorted(set(cluster.up()).difference(found), key=lambda host: host.index)
     reached = list(observers)
     while reached:
         targets = [host.address for host in reached]

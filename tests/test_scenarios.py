@@ -17,7 +17,7 @@ from p2pml.simulations.core import run
 from p2pml.simulations.invariants import LAWS
 from p2pml.simulations.operations import Operation
 from p2pml.simulations.plans import Plan
-from p2pml.simulations.recovery import ENTRIES, QUIET, VIEWS
+from p2pml.simulations.recovery import ENTRIES, QUIET, VIEWS, Complaint
 from p2pml.simulations.reports import CRASH, DETERMINISM, EXIT_CODES, LIVENESS, SAFETY, Breach, Report
 from p2pml.simulations.scenarios import SCENARIOS, draw
 from p2pml.simulations.shrinking import RUNS, shrink
@@ -199,7 +199,7 @@ def test_a_cluster_that_never_comes_to_rest_is_a_liveness_failure(monkeypatch: p
     """Doubts and news must end."""
     monkeypatch.setattr(core, "PATIENCE", 3.0)
     monkeypatch.setattr(recovery, "entries", lambda observers: None)
-    monkeypatch.setattr(recovery, "unrest", lambda observers: (QUIET, "host-0 suspects somebody"))
+    monkeypatch.setattr(recovery, "unrest", lambda observers: Complaint(QUIET, "host-0 suspects somebody", 0))
     report = run(FAILING)
     assert (report.kind, EXIT_CODES[report.kind]) == (LIVENESS, 4)
 
