@@ -7,6 +7,11 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 # Threads that spin while they wait make a training beside another one 40 times slower; read when scikit-learn loads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -27,7 +27,7 @@ from p2pml.peer.worker import run as train
 from p2pml.peer.workshop import Workshop
 
 T = TypeVar("T")
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds after which a condition that has not come true fails the test: far beyond what two busy cores need."""
 
 

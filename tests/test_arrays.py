@@ -262,7 +262,7 @@ def test_any_bytes_are_refused(junk: bytes) -> None:
 PACKED = {name: portable(arrays).packed() for name, arrays in BODIES.items()}
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.data())
 def test_changed_bytes_are_refused_or_harmless(data: st.DataObject) -> None:
     """A model of which some bytes were changed is refused, or votes without harm."""
@@ -276,7 +276,7 @@ def test_changed_bytes_are_refused_or_harmless(data: st.DataObject) -> None:
         pass
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.sampled_from(sorted(PACKED)), st.data())
 def test_a_model_cut_off_or_followed_by_more_is_refused(name: str, data: st.DataObject) -> None:
     """The bytes are all there, and nothing else."""

@@ -68,7 +68,7 @@ def some_trees(draw: st.DrawFn, outputs: int, several: bool) -> Trees:
     return Trees(**{name: np.array(cells, "<f8" if name in floats else "<i4") for name, cells in columns.items()})
 
 
-@settings(deadline=None, max_examples=120)
+@settings(max_examples=120)
 @given(st.data())
 def test_trees_are_walked_as_their_arrays_say(data: st.DataObject) -> None:
     """Left where the feature is at most the threshold, in float64; one leaf or many, alone or several outputs."""

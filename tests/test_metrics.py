@@ -11,7 +11,7 @@ from typing import Any
 import msgpack
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn import metrics as scikit
@@ -63,7 +63,6 @@ thousandths = st.integers(-900, 10**9).map(lambda value: value / 1_000)
 
 
 @given(st.lists(st.tuples(thousandths, thousandths), min_size=2, max_size=40), partition, partition)
-@settings(deadline=None)
 def test_regression_scores_are_those_of_scikit_learn(
     rows: list[tuple[float, float]], places: list[int], order: list[int]
 ) -> None:
@@ -137,7 +136,6 @@ def answered(draw: st.DrawFn) -> tuple[Array, Array, tuple[str, ...]]:
 
 
 @given(answered(), partition, partition)
-@settings(deadline=None)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
 def test_classification_scores_are_those_of_scikit_learn(
     rows: tuple[Array, Array, tuple[str, ...]], places: list[int], order: list[int]

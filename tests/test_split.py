@@ -34,7 +34,7 @@ def sizes(parts: list[np.ndarray]) -> list[int]:
     alpha=st.sampled_from([1e-3, 0.1, 1.0, 100.0]),
     seed=st.integers(0, 2**31),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_row_goes_to_exactly_one_part_and_parts_are_equal(
     cells: list[object], parts: int, how: str, alpha: float, seed: int
 ) -> None:
