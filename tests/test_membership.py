@@ -363,9 +363,7 @@ def test_a_full_table_forgets_the_gone_first() -> None:
     one.hear(A, Claim(claim(B)))
     assert one.status(B) is None
     assert one.node.counters["members_refused"] == 1
-    assert one.node.state() == one.node._context.mark(A.id) ^ one.node._context.mark(C.id) ^ one.node._context.mark(
-        ME.id
-    )
+    assert one.node.state() == claim(A).mark ^ claim(C).mark ^ one.node._context.own.mark
 
 
 def test_a_stranger_is_asked_who_it_is() -> None:

@@ -216,6 +216,19 @@ def test_a_slow_node_probes_less() -> None:
     assert 9 <= len(one.said(Ping)) <= 11
 
 
+def test_the_silence_of_one_run_is_not_held_against_the_next() -> None:
+    """A member that starts anew while its earlier run is probed is accused of nothing, before or after help."""
+    for wait in (0.1, 0.7):
+        one = jar(A, B)
+        _, ping = next_ping(one)
+        later = replace(PEERS[ping.target], generation=2)
+        one.run(wait)
+        one.hear(later, Claim(claim(later)))
+        one.run(1.0 - wait)
+        assert one.status(later) is Status.ALIVE
+        assert one.node._context.health.score == 0
+
+
 def test_a_failure_that_others_saw_too_leaves_the_health_alone() -> None:
     """It is no sign that this node is the slow one."""
     for said, score in ((Claim(claim(B)), 1), (Claim(claim(B, Status.SUSPECT, 0, A)), 0)):

@@ -51,17 +51,17 @@ class Context:
         self._token = 0
         self.own = Record(me.id, me.name, me.address, Status.ALIVE, me.generation, me.nonce, 0)
         self.members.put(self.own, 0.0)
-        self.state ^= self.mark(me.id)
+        self.state ^= self.mark(self.own)
 
     # What is so about this node.
 
     def claim(self, record: Record) -> None:
         """Say something new about ourselves, and spread it."""
-        self.state ^= self.mark(record.id)
+        before = self.mark(self.own)
         self.own = record
         self.me = replace(self.me, generation=record.generation, address=record.address)
         self.members.put(record, self.now)
-        self.state ^= self.mark(record.id)
+        self.state ^= before ^ self.mark(record)
         self.spread(record)
 
     def spread(self, record: Record) -> None:
@@ -69,12 +69,9 @@ class Context:
         part = self.wire.part(Claim(record))
         self.broadcasts.put(record.id, part, len(part[1]))
 
-    def mark(self, peer: str) -> int:
+    def mark(self, record: Record) -> int:
         """Hash one member's part of the state: of those that take part, the claim and the catalogue's version."""
-        record = self.members.get(peer)
-        if record is None or not record.live:
-            return 0
-        return record.mark ^ self.catalogue.mark(peer, record.epoch)
+        return record.mark ^ self.catalogue.mark(record.id, record.epoch) if record.live else 0
 
     def spread_head(self, record: Record) -> None:
         """Queue the version of a member's catalogue as news: with its last write, if that is small."""

@@ -12,20 +12,21 @@ class Gossip:
     def __init__(self, context: Context) -> None:
         """Have nothing to tell."""
         self._context = context
-        self._armed = False
+        self.armed = False
+        """Whether a round is arranged."""
         self._last = -context.settings.gossip_interval
 
     def wake(self) -> None:
         """Arrange a round if there is news and somebody to tell."""
         context = self._context
-        if self._armed or not context.broadcasts.subjects or context.members.live < 2:
+        if self.armed or not context.broadcasts.subjects or context.members.live < 2:
             return
-        self._armed = True
+        self.armed = True
         context.timer(self._last + context.settings.gossip_interval - context.now, self._round)
 
     def _round(self) -> None:
         context = self._context
-        self._armed = False
+        self.armed = False
         self._last = context.now
         fanout = context.settings.gossip_fanout
         # Suspects last: they are told by those who probe them, and where most have crashed the news must not die out.

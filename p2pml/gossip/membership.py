@@ -21,7 +21,7 @@ from . import limits
 from .context import Context
 from .effects import GenerationRaised, IdentityConflict, MemberChanged
 from .messages import Claim
-from .records import Address, Record, Status, check_address, is_unspecified, merge
+from .records import Address, Record, Status, believed, check_address, is_unspecified, merge
 from .said import Said
 from .suspicion import WITNESSES, Doubt, Suspicions
 
@@ -48,20 +48,21 @@ class Membership:
         if claim.id == sender and source is not None and is_unspecified(claim.address):
             claim = replace(claim, address=source)
         known = self._context.members.get(claim.id)
-        if claim is known:
-            self._context.echo(claim.id)  # in a simulation, where claims are passed on and not written and read
+        if known is None:
+            self._adopt(known, claim, spread=spread)
             return
-        merged = claim if known is None else merge(known, claim)
-        if known is not None and self._is_doubtful(known, merged):
+        merged = merge(known, claim)
+        if merged is known:
+            if claim.rank == known.rank:
+                self._context.echo(claim.id)
+            elif source is not None and not known.live and claim.status is Status.SUSPECT:
+                self.notice(known, source)
+        elif self._is_doubtful(known, merged):
             self._question(known, claim)
-        elif merged != known:
+        else:
             # Which four of many accusers are named changes nothing.
-            is_news = known is None or merged.rank != known.rank or len(known.accusers) < limits.ACCUSERS_LIMIT
+            is_news = merged.rank != known.rank or len(known.accusers) < limits.ACCUSERS_LIMIT
             self._adopt(known, merged, spread=spread and is_news)
-        elif source is not None and not known.live and claim.status is Status.SUSPECT:
-            self.notice(known, source)
-        elif claim.rank == known.rank:
-            self._context.echo(claim.id)
 
     def _is_doubtful(self, known: Record, merged: Record) -> bool:
         """Whether what others say of a member should be looked into before it is believed."""
@@ -90,9 +91,8 @@ class Membership:
             context.notify(MemberChanged(context.members.view(known), known.status))
         if len(known.accusers) == limits.ACCUSERS_LIMIT:
             return
-        accusers = tuple(sorted({*known.accusers, context.me.id})[: limits.ACCUSERS_LIMIT])
-        suspect = replace(known, status=Status.SUSPECT, accusers=accusers)
-        if suspect != known:
+        suspect = believed(known, Status.SUSPECT, *known.accusers, context.me.id)
+        if suspect is not known:
             self._adopt(known, suspect)
         if context.settings.lifeguard and known.status is Status.ALIVE:
             context.send_to(suspect)  # the ping to a suspect has told it already
@@ -102,7 +102,7 @@ class Membership:
         known = self._context.members.get(peer)
         assert known is not None
         assert known.status is Status.SUSPECT
-        self._adopt(known, replace(known, status=Status.DEAD, accusers=()))
+        self._adopt(known, believed(known, Status.DEAD))
 
     def move(self, address: Address) -> None:
         """Claim another address for this node, above all that was claimed of it before."""
@@ -148,14 +148,13 @@ class Membership:
         """Replace a claim by a stronger one, and do what follows from it."""
         context = self._context
         before = None if known is None else _shown(known, context.members.address(known))
-        context.state ^= context.mark(record.id)
         if known is None:
             self._make_room()
-        stored = context.members.put(record, context.now)
-        context.state ^= context.mark(record.id)
-        if not stored:
+        mark = 0 if known is None else context.mark(known)
+        if not context.members.put(record, context.now):
             context.counters["members_refused"] += 1
             return
+        context.state ^= mark ^ context.mark(record)
         if spread:
             context.spread(record)
         if before != _shown(record, context.members.address(record)):
@@ -241,9 +240,9 @@ class Membership:
         self.highest_generation = max(self.highest_generation, generation)
         context.notify(GenerationRaised(generation))
         own = replace(context.own, address=address or context.own.address, generation=generation, incarnation=0)
-        context.state ^= context.mark(own.id)
+        before = context.mark(context.own)
         context.catalogue.restart(own.id, own.epoch)
-        context.state ^= context.mark(own.id)
+        context.state ^= before ^ context.mark(context.own)
         context.claim(own)
         context.spread_head(context.own)
 

@@ -106,7 +106,6 @@ class Node:
             Leave: self._leave,
         }
         self._hearers: dict[type[Message], Callable[[Any, Packet, Address], object]] = {
-            Claim: self._hear_claim,
             Delta: lambda delta, packet, source: self._sync.on_delta(delta, source),
             Ping: self._prober.on_ping,
             Ack: self._hear_ack,
@@ -131,7 +130,7 @@ class Node:
         context.effects = effects
         if self._started and not context.silent:
             self._handlers[type(event)](event)
-            if context.broadcasts.subjects:
+            if context.broadcasts.subjects and not self._gossip.armed:
                 self._gossip.wake()
         elif isinstance(event, Start | SetEntry | Moved) and not context.silent:
             self._handlers[type(event)](event)
@@ -242,18 +241,18 @@ class Node:
     def _set_entry(self, event: SetEntry) -> None:
         context = self._context
         own = context.own
-        before = context.mark(own.id)
+        before = context.mark(own)
         if context.catalogue.write(own.id, own.epoch, event.key, event.value, context.now):
-            context.state ^= before ^ context.mark(own.id)
+            context.state ^= before ^ context.mark(own)
             context.spread_head(own)
 
     def _open_catalogue(self) -> None:
         """End what an earlier run wrote: a run that has had nothing to say for a while says so."""
         context = self._context
         own = context.own
-        before = context.mark(own.id)
+        before = context.mark(own)
         if context.catalogue.open(own.id, own.epoch):
-            context.state ^= before ^ context.mark(own.id)
+            context.state ^= before ^ context.mark(own)
             context.spread_head(own)
 
     def _moved(self, event: Moved) -> None:
@@ -320,16 +319,30 @@ class Node:
         """Hear a datagram: who speaks first, then what it says, then what that leaves open."""
         context, source = self._context, event.source
         packet = self._open(source, event.data, limits.PACKET_LIMIT, "datagrams_received")
-        if packet is None or not self._hear_sender(packet, source):
+        if packet is None:
             return
-        hearers = self._hearers
+        epoch = (packet.generation, packet.nonce)
+        known = context.members.get(packet.source)
+        current = known is not None and known.epoch == epoch
+        if packet.source == context.me.id:
+            self._hear_myself(packet, source)
+            return
+        if known is not None and current:
+            self._hear_member(known, source)
+        elif known is not None and epoch < known.epoch:
+            self._membership.notice(known, source)
+            return
         for message in packet.messages:
-            hearers[type(message)](message, packet, source)
+            if type(message) is Claim:  # as most are
+                self._membership.hear(message.record, source, packet.source)
+            else:
+                self._hearers[type(message)](message, packet, source)
             if context.silent:
                 return
-        known = context.members.get(packet.source)
-        if known is None or known.epoch < (packet.generation, packet.nonce):
-            self._sync.ask(packet.source, source)
+        if not current:
+            known = context.members.get(packet.source)
+            if known is None or known.epoch < epoch:
+                self._sync.ask(packet.source, source)
 
     def _stream_received(self, event: StreamReceived) -> None:
         """Hear a request that came by stream, and answer it. Where it came from is no address of the peer."""
@@ -386,32 +399,16 @@ class Node:
             known is None or known.epoch <= (packet.generation, packet.nonce)
         )
 
-    def _hear_sender(self, packet: Packet, source: Address) -> bool:
-        """Learn from a packet's mere arrival; say whether its content counts."""
-        context = self._context
-        known = context.members.get(packet.source)
-        epoch = (packet.generation, packet.nonce)
-        if packet.source == context.me.id:
-            if epoch == context.own.epoch:
-                self._healing.is_me(source)
-            else:
-                self._hear_other_me(packet, source)
-            return False
-        if known is None:
-            return True
-        if epoch != known.epoch:
-            if epoch < known.epoch:
-                self._membership.notice(known, source)
-            return epoch > known.epoch
+    def _hear_member(self, known: Record, source: Address) -> None:
+        """Learn from the mere arrival of a packet of a member's present run."""
         self._membership.observe(known, source)
         suspicions = self._membership.suspicions
         if known.status is not Status.ALIVE:
             self._hear_doubted(known, source)
         else:
-            suspicions.last_word = context.now
+            suspicions.last_word = self._context.now
             if suspicions.unheard:
-                suspicions.heard_from(packet.source)
-        return True
+                suspicions.heard_from(known.id)
 
     def _hear_doubted(self, known: Record, source: Address) -> None:
         """Learn from a packet of a member that is not held alive."""
@@ -424,16 +421,16 @@ class Node:
         else:
             self._membership.notice(known, source)
 
-    def _hear_other_me(self, packet: Packet, source: Address) -> None:
-        """Settle who has the right to this identity with another process that speaks under it."""
+    def _hear_myself(self, packet: Packet, source: Address) -> None:
+        """Note an address as our own, or settle who has the right to this identity with another process under it."""
         me = self._context.me
+        if (packet.generation, packet.nonce) == self._context.own.epoch:
+            self._healing.is_me(source)
+            return
         other = Record(me.id, me.name, source, Status.ALIVE, packet.generation, packet.nonce, 0)
         self._membership.hear(other, source, packet.source)
 
     # Messages. Each comes with its packet, and from where it can be answered.
-
-    def _hear_claim(self, claim: Claim, packet: Packet, source: Address) -> None:
-        self._membership.hear(claim.record, source, packet.source)
 
     def _hear_ack(self, ack: Ack, packet: Packet, source: Address) -> None:
         target = self._prober.on_ack(ack, packet)

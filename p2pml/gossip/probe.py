@@ -28,6 +28,8 @@ class Probe:
     sequence: int
     until: float
     token: int
+    epoch: tuple[int, int]
+    """Which run of it: the silence of one says nothing of the next."""
     last: bool = False
     """Whether a verdict waits for it: then nobody is asked for help, as all who know of the suspicion probe now."""
     helpers: dict[str, bool] = field(default_factory=dict)
@@ -87,7 +89,7 @@ class Prober:
         scale = context.health.multiplier
         until = context.now + scale * context.settings.probe_interval
         token = context.timer(scale * context.settings.probe_timeout, self._unanswered, sequence)
-        self._probes[sequence] = Probe(peer, sequence, until, token, last)
+        self._probes[sequence] = Probe(peer, sequence, until, token, record.epoch, last)
         self._targets[peer] = sequence
         context.send_to(record, Ping(sequence, peer))
 
@@ -148,7 +150,7 @@ class Prober:
         context = self._context
         probe = self._probes[sequence]
         record = context.members.get(probe.target)
-        if record is None or not record.live:
+        if record is None or not record.live or record.epoch != probe.epoch:
             self._end(probe)
             return
         address = context.members.address(record)
@@ -166,6 +168,8 @@ class Prober:
         self._end(probe)
         missed = sum(not heard for heard in probe.helpers.values())
         record = self._context.members.get(probe.target)
+        if record is not None and record.epoch != probe.epoch:
+            return
         if record is None or not any(accuser != self._context.me.id for accuser in record.accusers):
             # What others see too is no sign that this node is the slow one.
             self._context.health.worse(1 + missed)

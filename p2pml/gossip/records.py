@@ -139,8 +139,19 @@ def merge(one: Record, other: Record) -> Record:
     if one.accusers == other.accusers and one.address == other.address and one.name == other.name:
         return one
     first = max(one, other, key=_presentation)
-    accusers = tuple(sorted({*one.accusers, *other.accusers})[: limits.ACCUSERS_LIMIT])
-    return first if first.accusers == accusers else replace(first, accusers=accusers)
+    return believed(first, first.status, *one.accusers, *other.accusers)
+
+
+def believed(record: Record, status: Status, *accusers: str) -> Record:
+    """Say of a member what a claim says, with this status and these accusers; it is the same one if it says so."""
+    named = tuple(sorted(set(accusers))[: limits.ACCUSERS_LIMIT])
+    return record if record.status is status and record.accusers == named else _changed(record, status, named)
+
+
+@lru_cache(maxsize=limits.MEMBERS_LIMIT)
+def _changed(record: Record, status: Status, accusers: tuple[str, ...]) -> Record:
+    """Make a claim of another; the nodes of a simulation share those to which they all come."""
+    return replace(record, status=status, accusers=accusers)
 
 
 def _presentation(record: Record) -> tuple[bool, Address, str]:
@@ -148,7 +159,7 @@ def _presentation(record: Record) -> tuple[bool, Address, str]:
     return (not is_unspecified(record.address), record.address, record.name)
 
 
-@lru_cache(maxsize=4 * limits.MEMBERS_LIMIT)
+@lru_cache(maxsize=8 * limits.MEMBERS_LIMIT)
 def mark(*parts: str | int) -> int:
     """Hash to 64 bits, alike on every machine and in every process; 0 is the mark of nothing."""
     text = "\0".join(map(str, parts))

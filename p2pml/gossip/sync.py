@@ -22,6 +22,9 @@ from .wire import Part
 LINE_LEAST = 1 + 18 + 4
 """Bytes of an encoded digest line, at least."""
 
+NUMBER_SIZES = (1,) * 8 + (2,) + (3,) * 8 + (5,) * 16 + (9,) * 32
+"""Bytes of an encoded number, by its bits."""
+
 DIGEST_OVERHEAD = 1 + 1 + 1 + 9 + 5
 """Bytes of an encoded digest beside its lines, at most."""
 
@@ -55,7 +58,8 @@ class Sync:
         self._armed = False
         self._last = -math.inf
         self._rest = context.settings.probe_interval
-        self._pulled: dict[str, tuple[int, int, float]] = {}
+        self._pulled: dict[str, tuple[tuple[int, int], float]] = {}
+        """Which generation and version of whom was lately asked for, and when (s): the oldest first."""
         self._streams: dict[int, Address] = {}
         self._stream = 0
 
@@ -130,7 +134,7 @@ class Sync:
 
     def on_wants(self, wants: Wants, source: Address) -> None:
         """Send what the other lacks, if it is still so."""
-        parts = self._pack(self._gaps(wants.lines), ROOM)
+        parts = self._pack(self._differences(wants.lines)[1], ROOM)
         if parts:
             self._context.send_parts(source, parts)
 
@@ -143,34 +147,32 @@ class Sync:
             lines += [_nothing(record.id) for record in context.members if record.live and record.id not in listed]
         elif context.me.id not in listed:
             lines.append(_nothing(context.me.id))
-        lacking = _fitting(self._lacking(digest.lines), room - DIGEST_OVERHEAD)
+        differing, gaps = self._differences(lines)
+        lacking = _fitting(differing, room - DIGEST_OVERHEAD)
         wants = [context.wire.part(Wants(lacking))] if lacking else []
-        parts = self._pack(self._gaps(lines), room, more=not digest.complete and context.members.live > digest.live)
+        parts = self._pack(gaps, room, more=not digest.complete and context.members.live > digest.live)
         return wants, parts
 
-    def _lacking(self, lines: Iterable[Line]) -> Iterable[Line]:
-        """Find the lines in which they know more."""
+    def _differences(self, lines: Iterable[Line]) -> tuple[list[Line], list[Gap]]:
+        """Find the lines in which they know more, as ours, and those in which they know less.
+
+        Of the latter a critical key comes first, then who was never seen, then the deepest.
+        """
+        lacking, gaps = [], []
         for theirs in lines:
             record = self._context.members.get(theirs.id)
             ours = _nothing(theirs.id) if record is None else self._line(record)
-            newer = (theirs.generation, theirs.strength) > (ours.generation, ours.strength)
-            if newer or (theirs.generation == ours.generation and theirs.version > ours.version):
-                yield ours
-
-    def _gaps(self, lines: Iterable[Line]) -> list[Gap]:
-        """Find the lines in which they know less: a critical key first, then never seen, then the deepest."""
-        gaps = []
-        for theirs in lines:
-            record = self._context.members.get(theirs.id)
-            if record is None:
+            if theirs == ours:
                 continue
-            ours = self._line(record)
-            depth = ours.version - (theirs.version if theirs.generation == ours.generation else 0)
-            older = (theirs.generation, theirs.strength) < (ours.generation, ours.strength)
-            if older or (theirs.generation == ours.generation and depth > 0):
+            one, other = (theirs.generation, theirs.strength), (ours.generation, ours.strength)
+            same = theirs.generation == ours.generation
+            if one > other or (same and theirs.version > ours.version):
+                lacking.append(ours)
+            depth = ours.version - (theirs.version if same else 0)
+            if record is not None and (one < other or (same and depth > 0)):
                 gaps.append(Gap(theirs, record, depth))
         gaps.sort(key=lambda gap: (not self._is_critical(gap), gap.line.generation > 0, -gap.depth))
-        return gaps
+        return lacking, gaps
 
     def _is_critical(self, gap: Gap) -> bool:
         """Whether a key that must not wait is among what they lack."""
@@ -222,11 +224,13 @@ class Sync:
         if (head.generation, head.version) <= (ours.generation, ours.version) or head.owner == context.me.id:
             return
         asked = (head.generation, head.version)
-        generation, version, at = self._pulled.get(head.owner, (0, 0, 0.0))
-        if (generation, version) >= asked and context.now < at + context.settings.probe_timeout:
+        before = context.now - context.settings.probe_timeout
+        for owner in [owner for owner, (_, at) in self._pulled.items() if at <= before]:
+            del self._pulled[owner]
+        if self._pulled.get(head.owner, ((0, 0), 0.0))[0] >= asked:
             return
         self._pulled.pop(head.owner, None)
-        self._pulled[head.owner] = (*asked, context.now)
+        self._pulled[head.owner] = (asked, context.now)
         if len(self._pulled) > limits.MEMBERS_LIMIT:
             del self._pulled[next(iter(self._pulled))]
         context.send(source, Wants((ours,)))
@@ -243,9 +247,9 @@ class Sync:
             if source is not None:
                 self.on_head(Head(owner, delta.generation, delta.until), source)
             return
-        context.state ^= context.mark(owner)
+        before = context.mark(record)
         changes = context.catalogue.apply(delta)
-        context.state ^= context.mark(owner)
+        context.state ^= before ^ context.mark(record)
         if changes is not None:
             for key, value in changes.items():
                 context.notify(EntryChanged(owner, key, value))
@@ -296,8 +300,7 @@ class Sync:
 
     def push(self, wants: Wants, address: Address) -> None:
         """Send what an answer asked for: in a datagram if it fits, else by stream."""
-        gaps = self._gaps(wants.lines)
-        parts = self._pack(gaps, limits.STREAM_LIMIT // 2)
+        parts = self._pack(self._differences(wants.lines)[1], limits.STREAM_LIMIT // 2)
         if sum(len(data) for _, data in parts) <= ROOM:
             self._context.send_parts(address, parts)
         else:
@@ -313,13 +316,8 @@ def _fitting(lines: Iterable[Line], room: int) -> tuple[Line, ...]:
     """Take lines as long as they fit into `room` bytes."""
     taken = []
     for line in lines:
-        room -= 1 + 18 + sum(_number_size(number) for number in line[1:])
+        room -= 1 + 18 + sum([NUMBER_SIZES[number.bit_length()] for number in line[1:]])
         if room < 0:
             break
         taken.append(line)
     return tuple(taken)
-
-
-def _number_size(number: int) -> int:
-    """Bytes of an encoded number."""
-    return next((size for size, limit in ((1, 1 << 7), (2, 1 << 8), (3, 1 << 16), (5, 1 << 32)) if number < limit), 9)
