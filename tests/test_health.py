@@ -16,3 +16,24 @@ def test_health_stays_between_its_bounds() -> None:
     assert health.multiplier == 9
     health.better()
     assert health.multiplier == 8
+
+
+def test_a_failed_probe_counts_at_once_where_nobody_was_heard() -> None:
+    """Then this node may be the one that is cut off."""
+    health = Health(8)
+    health.last_word = 1.0
+    health.probe_failed("A", 3, since=1.0)
+    assert health.score == 3
+    health.settle("A", refuted=True)
+    assert health.score == 3
+
+
+def test_where_others_were_heard_it_counts_only_if_the_target_refutes() -> None:
+    """The silence of the dead says nothing about this node."""
+    for refuted in (True, False):
+        health = Health(8)
+        health.last_word = 1.1
+        health.probe_failed("A", 3, since=1.0)
+        assert health.score == 0
+        health.settle("A", refuted=refuted)
+        assert health.score == 3 * refuted

@@ -102,6 +102,7 @@ def test_a_missed_nack_lowers_the_health_more() -> None:
                 one.hear(helper, Nack(ping.sequence))
         one.hear(A, Nack(ping.sequence + 1))
         one.run(0.5)
+        one.hear(PEERS[ping.target], Claim(claim(PEERS[ping.target], Status.ALIVE, 1)))
         slowdown[nacked] = one.node._context.health.multiplier
     assert slowdown == {True: 2, False: 4}
 

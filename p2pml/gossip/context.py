@@ -40,6 +40,8 @@ class Context:
         self.wire = wire
         self.now = 0.0
         self.silent = False
+        self.owes = False
+        """Whether the sender of the datagram that is being heard should be told what this node says of itself."""
         self.state = 0
         self.effects: list[Effect] = []
         self.counters: Counter[str] = Counter()
@@ -111,7 +113,9 @@ class Context:
     def answer(self, sender: str, source: Address, *messages: Message) -> None:
         """Send messages back to where a member was just heard from."""
         record = self.members.get(sender)
-        self.send(source, *self._told(record), *messages)
+        own = (Claim(self.own),) if self.owes else ()
+        self.owes = False
+        self.send(source, *self._told(record), *own, *messages)
 
     def _told(self, record: Record | None) -> tuple[Claim, ...]:
         if record is None or record.status is not Status.SUSPECT or not self.settings.lifeguard:

@@ -1,4 +1,8 @@
-"""How well this node itself seems to hear: its own slowness must not make others look dead (Lifeguard §4.1)."""
+"""How well this node itself seems to hear: its own slowness must not make others look dead (Lifeguard §4.1).
+
+Beyond Lifeguard, a node that hears others while a probe fails is not sure that the fault is its own: where the target
+refutes, it was; where nine of ten have crashed, it was not, and slowing down would only put their verdicts off.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,10 @@ class Health:
     def __init__(self, cap: int) -> None:
         """Begin healthy."""
         self._cap = cap
+        self._open: dict[str, int] = {}
         self.score = 0
+        self.last_word = 0.0
+        """When a member that nobody suspects was last heard (s)."""
 
     @property
     def multiplier(self) -> int:
@@ -23,3 +30,16 @@ class Health:
     def worse(self, by: int = 1) -> None:
         """Note a failed probe, a missed nack, a refutation of our own, or a tick that came late."""
         self.score = min(self._cap, self.score + by)
+
+    def probe_failed(self, suspect: str, by: int, since: float) -> None:
+        """Note a probe begun at `since` (s) that failed: if others were heard meanwhile, only for when it refutes."""
+        if self.last_word <= since:
+            self.worse(by)
+        else:
+            self._open[suspect] = by
+
+    def settle(self, suspect: str, *, refuted: bool) -> None:
+        """Note what became of a suspect."""
+        by = self._open.pop(suspect, 0)
+        if refuted:
+            self.worse(by)

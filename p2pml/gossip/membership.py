@@ -23,7 +23,7 @@ from .effects import GenerationRaised, IdentityConflict, MemberChanged
 from .messages import Claim
 from .records import Address, Record, Status, believed, check_address, is_unspecified, merge
 from .said import Said
-from .suspicion import WITNESSES, Doubt, Suspicions
+from .suspicion import WITNESS_HELPERS, WITNESSES, Doubt, Suspicions
 
 
 class Membership:
@@ -161,6 +161,7 @@ class Membership:
             context.notify(MemberChanged(context.members.view(record), None if known is None else known.status))
         if record.status is not Status.SUSPECT:
             self.suspicions.close(record.id)
+            context.health.settle(record.id, refuted=record.status is Status.ALIVE)
             return
         if known is not None and (known.epoch, known.incarnation) != (record.epoch, record.incarnation):
             self.suspicions.close(record.id)
@@ -174,7 +175,7 @@ class Membership:
         # Where most have crashed, few of those who are asked still live.
         sound = context.members.live - len(self.suspicions)
         if context.settings.lifeguard and context.rng.random() * sound < WITNESSES:
-            self._doubt(suspect)
+            self._doubt(suspect, helpers=WITNESS_HELPERS)
 
     def _make_room(self) -> None:
         """Forget who is longest gone, if the table is full."""
@@ -206,7 +207,7 @@ class Membership:
         if source is None or context.silent:
             return
         if self._answered.is_due(sender, context.own.incarnation, context.now):
-            context.send(source, Claim(context.own))
+            context.owes = True
 
     def _refute(self, claim: Record) -> None:
         """Raise our incarnation above a claim."""

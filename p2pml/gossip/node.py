@@ -309,9 +309,9 @@ class Node:
         self._healing.tick()
         self._context.timer(self._context.settings.reconnect_interval, self._reconnect_round)
 
-    def _doubt(self, peer: str, *, last: bool = False) -> None:
+    def _doubt(self, peer: str, *, helpers: int | None = None) -> None:
         """Probe a member at once: somebody accuses it, or a request to it failed."""
-        self._prober.probe(peer, last=last)
+        self._prober.probe(peer, helpers=helpers)
 
     # Packets.
 
@@ -326,6 +326,7 @@ class Node:
         current = known is not None and known.epoch == epoch
         if packet.source == context.me.id:
             self._hear_myself(packet, source)
+            self._pay(packet, source)
             return
         if known is not None and current:
             self._hear_member(known, source)
@@ -339,6 +340,9 @@ class Node:
                 self._hearers[type(message)](message, packet, source)
             if context.silent:
                 return
+        self._pay(packet, source)
+        if known is not None and known.status is not Status.ALIVE:
+            self._membership.suspicions.look_into(packet.source)
         if not current:
             known = context.members.get(packet.source)
             if known is None or known.epoch < epoch:
@@ -406,7 +410,7 @@ class Node:
         if known.status is not Status.ALIVE:
             self._hear_doubted(known, source)
         else:
-            suspicions.last_word = self._context.now
+            self._context.health.last_word = self._context.now
             if suspicions.unheard:
                 suspicions.heard_from(known.id)
 
@@ -438,6 +442,11 @@ class Node:
             self._membership.suspicions.answered(target)
             self._sync.on_state(target, ack.state)
 
+    def _pay(self, packet: Packet, source: Address) -> None:
+        """Tell the sender of a packet what this node says of itself, if it should know and no answer carried it."""
+        if self._context.owes:
+            self._context.answer(packet.source, source)
+
     def _take_data(self, packet: Packet, address: Address | None) -> bool:
         """Take the claims and writes that a stream brought; say whether any was news."""
         state = self._context.state
@@ -450,6 +459,8 @@ class Node:
                 self._membership.hear(message.record, address, packet.source, spread=spread)
             else:
                 self._sync.on_delta(message, address, spread=spread)
+        if address is not None:
+            self._pay(packet, address)
         return self._context.state != state
 
 

@@ -26,12 +26,13 @@ class Probe:
 
     target: str
     sequence: int
+    began: float
     until: float
     token: int
     epoch: tuple[int, int]
     """Which run of it: the silence of one says nothing of the next."""
-    last: bool = False
-    """Whether a verdict waits for it: then nobody is asked for help, as all who know of the suspicion probe now."""
+    asks: int
+    """How many members are asked for help where there is no answer."""
     helpers: dict[str, bool] = field(default_factory=dict)
     """Who was asked to help, and whether it was heard from about this."""
 
@@ -77,8 +78,8 @@ class Prober:
         if target is not None:
             self.probe(target.id)
 
-    def probe(self, peer: str, *, last: bool = False) -> None:
-        """Probe a member now, unless that is going on or too much is. `last`: the verdict waits for it."""
+    def probe(self, peer: str, *, helpers: int | None = None) -> None:
+        """Probe a member now, unless that is going on or too much is; `helpers` is how many may be asked for help."""
         context = self._context
         record = context.members.get(peer)
         if record is None or not record.live or peer == context.me.id:
@@ -89,7 +90,8 @@ class Prober:
         scale = context.health.multiplier
         until = context.now + scale * context.settings.probe_interval
         token = context.timer(scale * context.settings.probe_timeout, self._unanswered, sequence)
-        self._probes[sequence] = Probe(peer, sequence, until, token, record.epoch, last)
+        asks = context.settings.indirect_probes if helpers is None else helpers
+        self._probes[sequence] = Probe(peer, sequence, context.now, until, token, record.epoch, asks)
         self._targets[peer] = sequence
         context.send_to(record, Ping(sequence, peer))
 
@@ -156,8 +158,7 @@ class Prober:
         address = context.members.address(record)
         if address != record.address:
             context.send(record.address, Ping(sequence, probe.target))
-        helpers = 0 if probe.last else context.settings.indirect_probes
-        for helper in context.members.sample(helpers, context.me.id, probe.target):
+        for helper in context.members.sample(probe.asks, context.me.id, probe.target):
             probe.helpers[helper.id] = False
             context.send_to(helper, PingRequest(sequence, probe.target, address))
         probe.token = context.timer(probe.until - context.now, self._failed, sequence)
@@ -172,7 +173,7 @@ class Prober:
             return
         if record is None or not any(accuser != self._context.me.id for accuser in record.accusers):
             # What others see too is no sign that this node is the slow one.
-            self._context.health.worse(1 + missed)
+            self._context.health.probe_failed(probe.target, 1 + missed, probe.began)
         self._accuse(probe.target)
 
     def _nack(self, sequence: int) -> None:

@@ -39,6 +39,9 @@ FREEZES_LIMIT = 3
 WITNESSES = 5
 """Members that probe a suspect as soon as they hear of an accusation: enough that three confirm it, and no crowd."""
 
+WITNESS_HELPERS = 1
+"""Members that each of them asks for help: the accuser has asked its own already."""
+
 JUDGED_LATER = 3.0
 """Probe intervals by which most members of a large cluster judge later than the accusers and a few others: the news
 of the verdict takes less, and spares each of them a last probe and the last words."""
@@ -50,7 +53,7 @@ between two probes of a member at its lowest health."""
 CONFIRMED_GRACE = 0.5
 """Probe intervals that a suspect has, at least, where a confirmation brings its deadline forward to now."""
 
-LAST_WORDS = (0.25, 0.03)
+LAST_WORDS = (0.25, 0.03, 0.005)
 """Probe intervals before a verdict at which the suspect is told once more: the network may be back since the probe.
 The last leaves time for little more than a packet and its answer."""
 
@@ -73,9 +76,9 @@ def timeout(settings: Settings, live: int, accusers: int) -> float:
 
 
 class Doubt(Protocol):
-    """Probes a member at once; `last`: before a verdict."""
+    """Probes a member at once; `helpers`: how many members may be asked for help, by default as many as in a round."""
 
-    def __call__(self, peer: str, *, last: bool = False) -> None: ...
+    def __call__(self, peer: str, *, helpers: int | None = None) -> None: ...
 
 
 @dataclass(slots=True)
@@ -110,10 +113,9 @@ class Suspicions:
         self._open: dict[str, Suspicion] = {}
         self.unheard: dict[str, Suspicion] = {}
         """Suspicions since which no third member was heard."""
-        self.last_word = 0.0
-        """When a member that nobody suspects was last heard (s)."""
         self._returning: set[str] = set()
         self._healing = -math.inf
+        self._spoke: str | None = None
 
     def __len__(self) -> int:
         """Count the suspects."""
@@ -133,6 +135,11 @@ class Suspicions:
         )
         if not suspicion.waiting:
             self._schedule(suspicion)
+
+    def _is_witness(self) -> bool:
+        """Whether this is one of the few members whom chance chooses to look into a suspicion."""
+        # Where most have crashed, few of those who are asked still live.
+        return self._context.rng.random() * (self._context.members.live - len(self._open)) < WITNESSES
 
     def _patience(self) -> float:
         context = self._context
@@ -164,7 +171,8 @@ class Suspicions:
             return False
         suspicion = self._open.get(record.id)
         if suspicion is not None:
-            self._freeze(suspicion)
+            if self._freeze(suspicion):
+                self._spoke = record.id
             split = len(self._open) > 1 and len(self._open) >= SPLIT_SHARE * self._context.members.live
         else:
             # One that speaks and cannot hear is a sign only the first time.
@@ -172,11 +180,18 @@ class Suspicions:
             self._returning.add(record.id)
         return split and not self.healing
 
+    def look_into(self, sender: str) -> None:
+        """Probe a suspect that has just spoken, unless it has refuted in the same breath."""
+        spoke, self._spoke = self._spoke, None
+        if spoke == sender and sender in self._open and self._is_witness():
+            self._doubt(sender)
+
     def freeze(self) -> None:
-        """Pass no verdict for a while, and tell every suspect: the network is coming back."""
+        """Pass no verdict for a while, and tell the suspects: the network is coming back."""
         self._healing = self._context.now + HEALING_GRACE * self._context.settings.probe_interval
         for suspicion in self._open.values():
-            self._freeze(suspicion)
+            if self._freeze(suspicion) and self._is_witness():
+                self._doubt(suspicion.subject)
 
     @property
     def healing(self) -> bool:
@@ -188,15 +203,16 @@ class Suspicions:
         suspicion = self._open.get(subject)
         return self.healing or (suspicion is not None and self._context.now < suspicion.frozen)
 
-    def _freeze(self, suspicion: Suspicion) -> None:
+    def _freeze(self, suspicion: Suspicion) -> bool:
+        """Put a verdict off; say whether it was not already."""
         context = self._context
         if suspicion.freezes == FREEZES_LIMIT or context.now < suspicion.frozen:
-            return
+            return False
         suspicion.freezes += 1
         suspicion.frozen = context.now + HEALING_GRACE * context.settings.probe_interval
-        self._doubt(suspicion.subject)
         if not suspicion.waiting and suspicion.deadline < suspicion.frozen:
             self._await(suspicion, suspicion.frozen)
+        return True
 
     def answered(self, subject: str) -> None:
         """Note that a suspect answered a probe, and so was told; its refutation should be on its way."""
@@ -236,12 +252,12 @@ class Suspicions:
     def _last_probe(self, suspicion: Suspicion) -> None:
         context = self._context
         deaf_since = context.now - DEAF * context.settings.probe_interval
-        if context.members.live > 2 and self.last_word < deaf_since and suspicion.started < deaf_since:
+        if context.members.live > 2 and context.health.last_word < deaf_since and suspicion.started < deaf_since:
             # It heard somebody at first, and nobody lately: it begins anew where it hears again.
             suspicion.waiting = True
             self.unheard[suspicion.subject] = suspicion
             return
-        self._doubt(suspicion.subject, last=True)
+        self._doubt(suspicion.subject, helpers=0)  # all who know of the suspicion probe now
         self._last_words(suspicion, LAST_WORDS)
 
     def _last_words(self, suspicion: Suspicion, left: tuple[float, ...]) -> None:

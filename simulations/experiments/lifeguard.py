@@ -24,7 +24,7 @@ FREE = (0.001, 0.004, 0.016, 0.064, 0.256, 1.024, 4.096, 16.384)
 REPEATS = 10
 
 QUICK = ((24, 8.192, 0.064), (16, 16.384, 0.256), (8, 2.048, 1.024))
-QUICK_REPEATS = 2
+QUICK_REPEATS = 3
 QUICK_LASTING = 40.0
 
 VARIANTS = {"": "IO blocked", "paused_": "process paused"}
