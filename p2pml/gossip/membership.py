@@ -23,7 +23,7 @@ from .effects import GenerationRaised, IdentityConflict, MemberChanged
 from .messages import Claim
 from .records import Address, Record, Status, believed, check_address, is_unspecified, merge
 from .said import Said
-from .suspicion import WITNESS_HELPERS, WITNESSES, Doubt, Suspicions
+from .suspicion import WITNESS_HELPERS, Doubt, Suspicions
 
 
 class Membership:
@@ -172,9 +172,7 @@ class Membership:
     def _witness(self, suspect: str) -> None:
         """Look into an accusation at once, if this is one of the few members that chance chooses for it."""
         context = self._context
-        # Where most have crashed, few of those who are asked still live.
-        sound = context.members.live - len(self.suspicions)
-        if context.settings.lifeguard and context.rng.random() * sound < WITNESSES:
+        if context.settings.lifeguard and self.suspicions.is_witness():
             self._doubt(suspect, helpers=WITNESS_HELPERS)
 
     def _make_room(self) -> None:

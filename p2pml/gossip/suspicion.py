@@ -5,7 +5,7 @@ enough accusers; any verdict takes word from a third member since the suspicion 
 off itself), and a last probe that fails. A process that stood still moves all deadlines by as long as it stood.
 
 A network that comes back is noticed by who speaks: a member held dead, or a suspect among so many that they look
-like the other side of a split. Then verdicts are frozen for a while, all suspects are told, and suspicions that come
+like the other side of a split. Then verdicts are frozen for a while, a few tell each suspect, and suspicions that come
 from others are looked into instead of believed. A suspicion is frozen a few times only, so that no death is put off.
 """
 
@@ -136,7 +136,7 @@ class Suspicions:
         if not suspicion.waiting:
             self._schedule(suspicion)
 
-    def _is_witness(self) -> bool:
+    def is_witness(self) -> bool:
         """Whether this is one of the few members whom chance chooses to look into a suspicion."""
         # Where most have crashed, few of those who are asked still live.
         return self._context.rng.random() * (self._context.members.live - len(self._open)) < WITNESSES
@@ -183,14 +183,14 @@ class Suspicions:
     def look_into(self, sender: str) -> None:
         """Probe a suspect that has just spoken, unless it has refuted in the same breath."""
         spoke, self._spoke = self._spoke, None
-        if spoke == sender and sender in self._open and self._is_witness():
+        if spoke == sender and sender in self._open and self.is_witness():
             self._doubt(sender)
 
     def freeze(self) -> None:
         """Pass no verdict for a while, and tell the suspects: the network is coming back."""
         self._healing = self._context.now + HEALING_GRACE * self._context.settings.probe_interval
         for suspicion in self._open.values():
-            if self._freeze(suspicion) and self._is_witness():
+            if self._freeze(suspicion) and self.is_witness():
                 self._doubt(suspicion.subject)
 
     @property

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from p2pml.gossip import Effect, Event, MemberChanged, Notify, Settings, Status, TimerFired
 
-from ..cluster import Cluster
+from ..cluster import Cluster, Host
 from .harness import MODES, Figure, Measures, Result, deaths, no_collector, settings
 
 HOUR = 3600.0
@@ -20,6 +20,9 @@ SEEDS = 3
 GLANCE = 0.25
 PATIENCE = 150.0
 """Virtual seconds after which a split counts as not healing: what has not healed by then is shown as this."""
+BLINK = 0.01
+"""Seconds after the network's return within which a verdict counts as one before it: the suspect was told once more
+5 ms ago, into the split, and a packet takes up to 2 ms a way. `last_verdict` is not excused."""
 
 WHOLE = ((10.0, 32), (40.0, 32), (2 * HOUR, 12), (25 * HOUR, 6))
 """How long splits last (s), and of how many members."""
@@ -31,6 +34,7 @@ REPEATS, QUICK_REPEATS, LONG = 20, 5, HOUR
 MEASURES: Mapping[str, tuple[Callable[[Sequence[float]], float], float | None, str]] = {
     "healed": (max, 2 * Settings.lan().reconnect_interval, "never (memberlist)"),
     "verdicts": (sum, 0.0, ""),
+    "last_verdict": (max, None, ""),
     "believed": (sum, None, ""),
     "last_believed": (max, None, ""),
 }
@@ -78,15 +82,25 @@ def measure(case: Case) -> Measures:
         cluster.partition(*(range(group, case.members, case.groups) for group in range(case.groups)))
         cluster.run(case.duration)
         cluster.heal()
-        verdicts: list[str] = []
-        cluster.observers.append(lambda host, event, effects: verdicts.extend(_verdicts(event, effects)))
+        verdicts: list[float] = []
         back = cluster.clock.now
+
+        def note(host: Host, event: Event, effects: list[Effect]) -> None:
+            verdicts.extend(cluster.clock.now - back for _ in _verdicts(event, effects))
+
+        cluster.observers.append(note)
         while not cluster.agreed() and cluster.clock.now < back + PATIENCE:
             cluster.run(GLANCE)
         healed = cluster.clock.now - back
         cluster.run(2 * cluster.settings.reconnect_interval)
     late = [time - back for host in cluster.hosts for time, _ in deaths(host, back)]
-    return {"healed": healed, "verdicts": len(verdicts), "believed": len(late), "last_believed": max(late, default=0.0)}
+    return {
+        "healed": healed,
+        "verdicts": sum(after > BLINK for after in verdicts),
+        "last_verdict": max(verdicts, default=0.0),
+        "believed": len(late),
+        "last_believed": max(late, default=0.0),
+    }
 
 
 def _verdicts(event: Event, effects: list[Effect]) -> Iterator[str]:
