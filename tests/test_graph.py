@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,24 @@ def test_trees_are_walked_as_their_arrays_say(data: st.DataObject) -> None:
     Arrays(trees, WIDTH, "softmax", np.zeros(outputs)).check(outputs)
     bare = Arrays(trees, WIDTH, "identity", np.zeros(outputs))
     assert run(bare, features) == pytest.approx(walked(trees, features, outputs), rel=1e-6)
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.data())
+def test_shares_are_what_leaves_add_up_to_and_never_less_than_nothing(data: st.DataObject) -> None:
+    """Of two classes too, whether all leaves of a tree weigh the same or not."""
+    outputs = data.draw(st.integers(2, 3))
+    trees = data.draw(some_trees(outputs, several=True))
+    if data.draw(st.booleans()):
+        weight = np.bincount(trees.node, trees.value, len(trees.left))[trees.node]
+        even = np.bincount(trees.node, minlength=len(trees.left))[trees.node]
+        trees = replace(trees, value=np.where(weight > 0, trees.value / np.where(weight > 0, weight, 1), 1 / even))
+    features = np.array(data.draw(st.lists(st.lists(st.sampled_from(FEATURES), min_size=3, max_size=3), min_size=1)))
+    scores = walked(trees, features, outputs)
+    total = scores.sum(axis=1, keepdims=True)
+    said = run(Arrays(trees, WIDTH, "shares", np.zeros(outputs)), features)
+    assert said == pytest.approx(np.where(total > 0, scores / np.where(total > 0, total, 1), 1 / outputs), abs=1e-6)
+    assert (said >= 0).all()
 
 
 @pytest.mark.parametrize(

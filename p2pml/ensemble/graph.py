@@ -3,11 +3,14 @@
 Features are float32 values, so that a float64 comparison is exactly scikit-learn's. Trees whose leaves each add to
 one output are operator TreeEnsemble (ai.onnx.ml 5), which adds up in float64. The leaves of a forest that
 classifies add to several, which that operator cannot say: they are TreeEnsembleRegressor (ai.onnx.ml 3), which
-adds up in float64 and rounds the sum to float32, 6e-8 of it.
+adds up in float64 and rounds the sum to float32, 6e-8 of it. Of two classes the share of the second says all, and
+such a forest has one output: onnxruntime then takes each tree through all rows while it is in the cache, in place
+of each row through all trees.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,7 +42,7 @@ class _Builder:
     """Collects nodes and constants; `steps` return the name of their result."""
 
     def __init__(self, arrays: Arrays) -> None:
-        self._arrays = arrays
+        self._arrays = _second(arrays) or arrays
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
         self._trees = 5
@@ -81,14 +84,19 @@ class _Builder:
             case "softmax":
                 return self._add("Softmax", scores, axis=-1)
             case "sigmoid":
-                second = self._add("Sigmoid", scores)
-                first = self._add("Sub", self._constant(1.0), second)
-                return self._add("Concat", first, second, axis=1)
+                return self._both(self._add("Sigmoid", scores))
+            case "second":
+                # The shares of a row may add up to more than 1 in the last digit.
+                return self._both(self._add("Min", scores, self._constant(1.0)))
             case "one-vs-rest":
                 return self._shares(self._logistic(scores))
             case "shares":
                 return self._shares(scores)
         return scores
+
+    def _both(self, second: str) -> str:
+        first = self._add("Sub", self._constant(1.0), second)
+        return self._add("Concat", first, second, axis=1)
 
     def _shares(self, scores: str) -> str:
         """Divided by their sum, or even where all are 0."""
@@ -198,6 +206,26 @@ class _Builder:
         array = np.asarray(value)
         self._constants.append(_tensor(array, name))
         return name
+
+
+def _second(arrays: Arrays) -> Arrays | None:
+    """The share of the second class of two as the only score, linked by "second"; None where the counts in a row's
+    leaves add up to more in one row than in another, so that it takes both to know the share."""
+    body = arrays.body
+    if arrays.link != "shares" or len(arrays.offset) != 2 or not isinstance(body, Trees):
+        return None
+    leaves = np.flatnonzero(body.left < 0)
+    counts = np.zeros((len(body.left), 2))
+    counts[body.node, body.output] = body.value
+    weights = counts[leaves].sum(axis=1)
+    tree = np.searchsorted(body.starts, leaves, side="right") - 1
+    first = np.searchsorted(tree, np.arange(len(body.sizes)))
+    total = weights[first].sum()
+    if not total > 0 or not np.allclose(weights, weights[first][tree], rtol=1e-12, atol=0):
+        return None
+    zeros = np.zeros(len(leaves), np.int32)
+    trees = replace(body, node=leaves.astype(np.int32), output=zeros, value=counts[leaves, 1])
+    return replace(arrays, body=trees, link="second", offset=np.zeros(1), factor=1 / total)
 
 
 def _tensor(array: NDArray[Any], name: str = "") -> onnx.TensorProto:
