@@ -50,6 +50,7 @@ from .presenting import predicted
 from .problems import Busy, Handler, problem, problems
 from .pump import STREAM_PATH
 from .rare import LONG, buggify
+from .voting import QUICK
 from .wire import VOTE_PATH
 
 if TYPE_CHECKING:
@@ -61,8 +62,6 @@ MAX_BYTES = 32 * MAX_BODY
 """Bytes of the questions that are answered at once, and of votes likewise: what callers can take of the memory."""
 PEER_BODY = 2 * MAX_BODY
 """Bytes of a peer's question: a body that was just within bounds as JSON may grow a little as msgpack."""
-MANY_ROWS = 64
-"""Rows from which an answer is written in a thread."""
 LAST_ANSWERS = 5.0
 """Seconds that a leaving peer still gives to what it is answering: the deadline where the asker set none."""
 STALLED = 30.0
@@ -185,7 +184,7 @@ class Api:
                 raise BadInput(f"the body is larger than {MAX_BODY // 2**20} MiB; send the rows in several blocks")
             asked = await _decoded(body, MSGPACK, PredictRequest)
             answer = await self._predict(asked)
-            if len(answer["predictions"]) > MANY_ROWS:
+            if len(answer["predictions"]) > QUICK:
                 return await asyncio.to_thread(msgspec.msgpack.encode, answer)
             return msgspec.msgpack.encode(answer)
 
@@ -211,7 +210,7 @@ class Api:
         self._peer.observer.answered(rows, answer.votes, took)
         self._peer.metrics.answered(answer.votes, took)
         self._peer.drifting.asked(columns, rows, answer)
-        if rows > MANY_ROWS:
+        if rows > QUICK:
             return await asyncio.to_thread(predicted, answer, asked.combine, asked.proba, took)
         return predicted(answer, asked.combine, asked.proba, took)
 
@@ -393,7 +392,7 @@ async def _off_the_loop(raw: bytes, work: Callable[P, T], *how: P.args, **more: 
 
 
 async def _rows(asked: PredictRequest | EvaluateRequest) -> tuple[dict[str, list[object]], int]:
-    many = len(asked.rows or asked.data or ()) > MANY_ROWS
+    many = len(asked.rows or asked.data or ()) > QUICK
     columns, rows = await asyncio.to_thread(columns_of, asked) if many else columns_of(asked)
     if rows == 0:
         raise BadInput("there are no rows; send at least one")

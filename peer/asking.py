@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
 from typing import ParamSpec, TypeVar, cast
@@ -17,8 +17,8 @@ from p2pml.ensemble.knowledge import AUTO, LOCAL, NO_SPACE, STACKED, Decision
 from p2pml.ensemble.schema import Schema
 from p2pml.ensemble.typed import Reader, Typed
 from p2pml.ensemble.values import Columns
-from p2pml.errors import BadInput, NoVotes, PeerUnreachable, RemoteError
-from p2pml.gossip import Member
+from p2pml.errors import BadInput, NoVotes, RemoteError
+from p2pml.gossip import Member, Status
 
 from .answers import Missing, StoodIn, Votes
 from .ballots import Ballot, Question, Wanted, read_ballots
@@ -26,10 +26,12 @@ from .ballots import Cast as Said
 from .batching import Batches
 from .colleagues import Colleague, Colleagues, Roll
 from .combining import Asked, Plan, combined, compared
+from .covering import cover
 from .knowing import Answered, Knowing
-from .racing import Pace, race
+from .pace import Pace
 from .reach import Reach
-from .voting import Voting
+from .round import Round
+from .voting import QUICK, Voting
 from .wire import PeerWire
 
 DEADLINE = 5.0
@@ -44,8 +46,10 @@ SMALL = 16
 """Rows of a question that may share its way with others: one of more gains nothing."""
 WAYS = 64
 """Ways of asking that are kept prepared: a few in practice, and levels may be any."""
-QUICK = 64
-"""Rows that are read, checked and combined on the event loop, in less than a millisecond; of more, in a thread."""
+DOUBT = 1.0
+"""Seconds that count against a holder which is suspected or about to leave: it is asked where nobody else is left."""
+TURNS = 3
+"""Turns of the loop after which a question is with the system: the others vote while this peer does."""
 
 ALL_RULES = (AUTO, LOCAL, STACKED, *RULES)
 """Every rule that can be asked for."""
@@ -204,53 +208,73 @@ class Asker:
         self, roll: Roll, asked: Typed, first_row: int, seconds: float, space: str | None
     ) -> tuple[dict[str, Ballot], Votes]:
         """The ballots by peer id that came within `seconds`, and who is missing."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds
+        deadline = asyncio.get_running_loop().time() + seconds
         question = await _off_the_loop(asked.rows, Question, asked, first_row, space)
-        # On a few rows this peer votes itself with all that it holds; the others are asked first, and vote meanwhile.
-        mine = [each for each in roll.voters if asked.rows <= QUICK and self._is_first(roll.holders[each.id])]
-        theirs = [voter for voter in roll.voters if voter not in mine]
-        tasks = self._ask_for(theirs, roll, question, deadline)
-        if tasks:
-            await asyncio.sleep(0)
-        own = self._own(mine, roll, question)
-        tasks |= self._ask_for([voter for voter in mine if voter.id not in own], roll, question, deadline)
-        try:
-            if tasks:
-                await asyncio.wait(tasks.values(), timeout=max(0.0, deadline - loop.time()))
-        except asyncio.CancelledError:
-            for task in tasks.values():
-                task.cancel()
-            raise
-        ballots: dict[str, Ballot] = {}
-        stood_in: list[StoodIn] = []
+        wanted = {voter.id: _wanted(voter) for voter in roll.voters}
+        cast = self._own(wanted, roll, question)
         missing: list[Missing] = [_missing(m.id, m.name, why) for m, why in roll.absent]
-        for voter in roll.voters:
-            outcome = own.get(voter.id) or self._outcome(tasks[voter.id], seconds)
-            if isinstance(outcome, str):
-                missing.append(_missing(voter.id, voter.member.name, outcome))
-                continue
-            ballots[voter.id], by = outcome
-            if by.id != voter.id:
-                stood_in.append(StoodIn(peer=voter.id, name=voter.member.name, by=by.name))
+        if len(cast) < len(wanted):
+            round = self._round({id: each for id, each in wanted.items() if id not in cast}, roll, question, deadline)
+            await round.run(deadline)
+            cast |= round.cast
+            for voter in roll.voters:
+                if voter.id not in cast:
+                    late = f"no answer within {seconds:.3g} s" if voter.id in round.late else None
+                    why = late or "; ".join(round.why[voter.id]) or "nobody holds its model"
+                    missing.append(_missing(voter.id, voter.member.name, why))
         missing.sort(key=lambda entry: entry["peer"])
-        if not ballots:
+        if not cast:
             raise NoVotes(_nobody(roll, missing))
-        votes = Votes(cast=len(ballots), expected=roll.expected, missing=missing)
+        votes = Votes(cast=len(cast), expected=roll.expected, missing=missing)
+        stood_in = [
+            StoodIn(peer=voter.id, name=voter.member.name, by=cast[voter.id][1].name)
+            for voter in roll.voters
+            if voter.id in cast and cast[voter.id][1].id != voter.id
+        ]
         if stood_in:
             votes["replicas"] = sorted(stood_in, key=lambda entry: entry["peer"])
-        return ballots, votes
+        return {voter.id: cast[voter.id][0] for voter in roll.voters if voter.id in cast}, votes
 
-    def _ask_for(
-        self, voters: list[Colleague], roll: Roll, question: Question, deadline: float
-    ) -> dict[str, asyncio.Task[tuple[Ballot, Member]]]:
-        loop = asyncio.get_running_loop()
-        return {
-            voter.id: loop.create_task(self._one(voter, roll.holders[voter.id], question, deadline)) for voter in voters
-        }
+    def _own(self, wanted: dict[str, Wanted], roll: Roll, question: Question) -> dict[str, tuple[Ballot, Member]]:
+        """All votes, where this peer holds all models and casts them in no time; else none."""
+        if not all(holders and holders[0].id == self._me for holders in roll.holders.values()):
+            return {}
+        cast = self._voting.cast_at_once(list(wanted.values()), question.rows, question.first_row, question.space)
+        return {each.owner: (each, roll.holders[each.owner][0]) for each in cast or () if isinstance(each, Ballot)}
 
-    def _is_first(self, holders: tuple[Member, ...]) -> bool:
-        return bool(holders) and holders[0].id == self._me
+    def _round(self, wanted: dict[str, Wanted], roll: Roll, question: Question, deadline: float) -> Round:
+        """The votes that are asked for, each of whoever holds its model and can be reached."""
+        rows, loop = question.rows.rows, asyncio.get_running_loop()
+        took = {id: self._voting.usual(each, rows) for id, each in wanted.items()}
+        # Of models that this peer does not hold it knows no more than that they are like the others.
+        known = [seconds for seconds in took.values() if seconds is not None]
+        like = sum(known) / len(known) if known else 0.0
+        doubtful = {voter.id for voter in roll.voters if voter.summary and voter.summary.leaving}
+        doubtful |= {each.id for holders in roll.holders.values() for each in holders if each.status is Status.SUSPECT}
+
+        def choose(holders: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+            return cover(
+                holders,
+                lambda voter: like if (seconds := took[voter]) is None else seconds,
+                lambda holder: self._pace.ahead(holder, loop.time()) + (DOUBT if holder in doubtful else 0.0),
+                self._me,
+            )
+
+        async def ask(holder: Member, voters: list[str]) -> Mapping[str, Said]:
+            return await self._from(holder, [wanted[id] for id in voters], question, deadline, like)
+
+        round = Round(
+            {id: roll.holders[id] for id in wanted},
+            choose,
+            ask,
+            lambda holder, votes: self._pace.hedge(holder.id, rows * votes),
+            self._reach.failed,
+        )
+        for id in wanted:
+            for holder in roll.holders[id]:
+                if (reason := self._reach.why_not(holder.id)) is not None:
+                    round.refused(id, holder, reason)
+        return round
 
     async def _fetch_schemas(self, seconds: float) -> None:
         """Fetch the schemas that are named and not known yet."""
@@ -260,80 +284,23 @@ class Asker:
         except TimeoutError:
             log.debug("some schemas did not arrive in time")
 
-    def _own(self, voters: list[Colleague], roll: Roll, question: Question) -> dict[str, tuple[Ballot, Member]]:
-        """The votes that this peer casts itself, of its own model and of replicas, if that takes no time."""
-        wanted = [_wanted(voter) for voter in voters]
-        cast = self._voting.cast_at_once(wanted, question.rows, question.first_row, question.space) if wanted else None
-        return {each.owner: (each, roll.holders[each.owner][0]) for each in cast or () if isinstance(each, Ballot)}
-
-    async def _one(
-        self, voter: Colleague, holders: tuple[Member, ...], question: Question, deadline: float
-    ) -> tuple[Ballot, Member]:
-        """The vote of one model, and who cast it; RemoteError with what stood in each holder's way where none can."""
-        why: list[str] = []
-
-        def failed(holder: Member, error: Exception) -> None:
-            if isinstance(error, PeerUnreachable):
-                self._reach.failed(holder, str(error))
-            elif not isinstance(error, RemoteError | BadInput):
-                raise error
-            why.append(str(error) if holder.id == voter.id else f"{holder.name}, which holds a replica: {error}")
-
-        reachable = []
-        for holder in holders:
-            if (reason := self._reach.why_not(holder.id)) is None:
-                reachable.append(holder)
-            else:
-                failed(holder, RemoteError(reason))
-        rows = question.rows.rows
-        if rows > QUICK:
-            # Many rows are work: everybody does its own, at the same time.
-            reachable.sort(key=lambda holder: (holder.id != voter.id, self._pace.usual(holder.id, rows) or 0.0))
-        found = await race(
-            reachable,
-            lambda holder: self._from(holder, _wanted(voter), question, deadline),
-            lambda holder: self._pace.hedge(holder.id, rows),
-            failed,
-        )
-        if found is None:
-            raise RemoteError("; ".join(why) or "nobody holds its model")
-        return found
-
-    async def _from(self, holder: Member, wanted: Wanted, question: Question, deadline: float) -> Ballot:
-        """A holder's vote; raises `RemoteError` or `BadInput` where it casts none."""
+    async def _from(
+        self, holder: Member, wanted: list[Wanted], question: Question, deadline: float, like: float
+    ) -> Mapping[str, Said]:
+        """A holder's votes, each of which usually takes `like` seconds; raises `RemoteError` or `BadInput`."""
         rows, loop = question.rows.rows, asyncio.get_running_loop()
-        cast: Said
         if holder.id == self._me:
-            (cast,) = await self._voting.cast([wanted], question.rows, question.first_row, question.space)
-        else:
-            began = loop.time()
-            left = min(deadline - began, self._pace.patience(holder.id, rows) or math.inf)
-            try:
-                data = await self._wire.vote(holder, question.packed([wanted]), lambda: question.body([wanted]), left)
-            except asyncio.CancelledError:
-                # Whoever gave up is at its deadline, and the next asker need not wait for this peer as long.
-                if loop.time() >= deadline:
-                    self._reach.failed(holder, "it let a deadline pass")
-                raise
-            self._pace.heard(holder.id, rows, loop.time() - began)
-            cast = (await _off_the_loop(rows, read_ballots, data, rows, [wanted], holder.id))[wanted.owner]
-        if isinstance(cast, Ballot):
-            return cast
-        raise RemoteError(cast.why)
-
-    def _outcome(self, task: asyncio.Task[tuple[Ballot, Member]], seconds: float) -> tuple[Ballot, Member] | str:
-        """The ballot and who cast it, or why there is none."""
-        if not task.done():
-            task.cancel()
-            # Its own timeout may strike in the same moment; what it says then comes too late to matter.
-            task.add_done_callback(lambda late: late.cancelled() or late.exception())
-            return f"no answer within {seconds:.3g} s"
-        error = task.exception()
-        if error is None:
-            return task.result()
-        if not isinstance(error, RemoteError):
-            raise error
-        return str(error)
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+            cast = await self._voting.cast(wanted, question.rows, question.first_row, question.space)
+            return {each.owner: each for each in cast}
+        began, size = loop.time(), rows * len(wanted)
+        left = min(deadline - began, self._pace.patience(holder.id, size) or math.inf)
+        data = await self._wire.vote(holder, question.packed(wanted), lambda: question.body(wanted), left)
+        now = loop.time()
+        self._pace.heard(holder.id, size, now - began)
+        self._pace.apart(holder.id, max(0.0, now - began - like * len(wanted)), now)
+        return await _off_the_loop(rows, read_ballots, data, rows, wanted, holder.id)
 
 
 async def _off_the_loop(rows: int, work: Callable[P, T], *how: P.args, **more: P.kwargs) -> T:

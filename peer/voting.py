@@ -28,13 +28,13 @@ from .training import Trained
 if TYPE_CHECKING:
     from p2pml.ensemble.models import Model
 
+QUICK = 128
+"""Rows that are read, voted on and combined on the event loop, where that takes no longer; of more, in a thread."""
 THREADS = 2
 """Votes that run at once; more would only take turns, since a vote is bound by the processor."""
 AT_ONCE = 0.002
 """Seconds that votes may take on the event loop at once: a fiftieth of the shortest time in which a probe must be
 answered. Beyond it a thread's cost, about 0.1 ms, is small."""
-MOST_AT_ONCE = 64
-"""Rows of such votes, however quick."""
 LEARN = 0.1
 """How much of what votes usually take the last one decides."""
 REMEMBERED = 1_000
@@ -79,7 +79,7 @@ class Voting:
         """What `cast` gives, where that takes no longer than AT_ONCE; else None."""
         voters = [self._ready(each, space) for each in wanted]
         rows = row_count(columns)
-        if rows > MOST_AT_ONCE or sum(self._usual(voter, rows) for voter in voters) > AT_ONCE:
+        if rows > QUICK or sum(self._usual(voter, rows) for voter in voters) > AT_ONCE:
             return None
         said: list[Cast] = []
         for voter in voters:
@@ -89,6 +89,10 @@ class Voting:
             except (BadInput, RemoteError) as error:
                 said.append(Refused(voter.owner, str(error)))
         return said
+
+    def usual(self, wanted: Wanted, rows: int) -> float | None:
+        """Seconds that a vote here usually takes; None where nothing is known of it."""
+        return self._took.get((wanted.model, rows.bit_length()))
 
     async def cast(
         self, wanted: Sequence[Wanted], columns: Columns, first_row: int = 1, space: str | None = None
@@ -105,8 +109,10 @@ class Voting:
         try:
             if wanted.owner == self._me and self.trained is not None:
                 return await self.vote(columns, first_row, space)
-            loop = asyncio.get_running_loop()
-            replica = await loop.run_in_executor(self._threads, self._shelf.replica, wanted.owner, wanted.model)
+            replica = self._shelf.loaded(wanted.owner, wanted.model)
+            if replica is None:
+                loop = asyncio.get_running_loop()
+                replica = await loop.run_in_executor(self._threads, self._shelf.replica, wanted.owner, wanted.model)
             if replica is None:
                 return Refused(wanted.owner, "it holds no replica of that model")
             return await self._cast(self._replica(replica, space), columns, first_row)
@@ -115,7 +121,9 @@ class Voting:
 
     async def _cast(self, voter: _Voter, columns: Columns, first_row: int) -> Ballot:
         rows = row_count(columns)
-        if rows <= MOST_AT_ONCE and self._usual(voter, rows) <= AT_ONCE:
+        if rows <= QUICK and self._usual(voter, rows) <= AT_ONCE:
+            # The loop may have cast another one just now, and has other things to do.
+            await asyncio.sleep(0)
             return self._said(voter, voter.say(columns, first_row))
         said = await asyncio.get_running_loop().run_in_executor(self._threads, voter.say, columns, first_row)
         return self._said(voter, said)
