@@ -117,6 +117,8 @@ def stacked(votes: Sequence[Cast]) -> tuple[tuple[str, ...] | None, Floats]:
             raise RemoteError(f"the vote of peer {peer} is of another task or on other rows")
     if first.classes is None:
         return None, np.stack([vote.values for _, vote, _ in votes])
+    if all(vote.classes == first.classes for _, vote, _ in votes):
+        return first.classes, np.stack([vote.values for _, vote, _ in votes])
     classes = tuple(sorted({name for _, vote, _ in votes for name in vote.classes or ()}))
     return classes, np.stack([_placed(vote, classes) for _, vote, _ in votes])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,11 +49,13 @@ def _read(data: Any, rows: int) -> Vote:
     raw = data["values"]
     if len(data) != 3 or list(data["shape"]) != list(shape):
         raise ValueError(f"its shape is not {shape}")
-    if not isinstance(raw, bytes) or len(raw) != 8 * int(np.prod(shape)):
+    if not isinstance(raw, bytes) or len(raw) != 8 * math.prod(shape):
         raise ValueError(f"its values are not {shape} float64")
     values = np.frombuffer(raw, "<f8").reshape(shape).astype(np.float64)
-    if not np.isfinite(values).all():
-        raise ValueError("a value is not finite")
-    if classes is not None and ((values < 0).any() or (np.abs(values.sum(axis=1) - 1) > TOLERANCE).any()):
-        raise ValueError("the probabilities of a row are negative or do not add up to 1")
+    if classes is None:
+        if not np.isfinite(values).all():
+            raise ValueError("a value is not finite")
+    elif rows and not (values.min() >= 0 and np.abs(values.sum(axis=1) - 1).max() <= TOLERANCE):
+        # Of what is not finite neither holds.
+        raise ValueError("the probabilities of a row are not finite, negative, or do not add up to 1")
     return Vote(classes, values)
