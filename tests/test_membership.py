@@ -99,6 +99,15 @@ def test_a_refuted_claim_is_answered_and_not_refuted_again() -> None:
     assert own(one) in [message.record for message in one.said(Claim, B.address)]
 
 
+def test_a_refutation_and_an_answer_go_in_one_datagram() -> None:
+    """Who probes and accuses at once is answered once."""
+    one = jar(A)
+    one.hear(A, Claim(claim(ME, Status.SUSPECT)), Ping(7, ME.id))
+    [answer] = one.sent(A.address)
+    assert answer.all(Ack)
+    assert answer.all(Claim)[0].record == own(one)
+
+
 def test_a_forged_incarnation_is_outdone() -> None:
     """Only this node raises its incarnation: a claim ahead of it, though alive, is overtaken."""
     one = jar(A)

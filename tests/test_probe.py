@@ -230,6 +230,21 @@ def test_the_silence_of_one_run_is_not_held_against_the_next() -> None:
         assert one.node._context.health.score == 0
 
 
+def test_who_was_wrong_about_a_member_slows_down_and_who_was_right_does_not() -> None:
+    """Where others were heard meanwhile, a failed probe waits for a refutation; a new run of the target is none."""
+    for status, generation, score in ((Status.ALIVE, 1, 1), (Status.DEAD, 1, 0), (Status.ALIVE, 2, 0)):
+        one = jar(A, B)
+        one.node._prober.probe(B.id)
+        one.run(0.01)
+        one.hear(A, Nack(0))
+        [probe] = one.node._prober._probes.values()
+        one.node._prober._failed(probe.sequence)
+        assert one.node._context.health.score == 0
+        later = replace(B, generation=generation)
+        one.hear(A, Claim(claim(later, status, 1)))
+        assert one.node._context.health.score == score
+
+
 def test_a_failure_that_others_saw_too_leaves_the_health_alone() -> None:
     """It is no sign that this node is the slow one."""
     for said, score in ((Claim(claim(B)), 1), (Claim(claim(B, Status.SUSPECT, 0, A)), 0)):

@@ -282,6 +282,17 @@ def test_word_from_a_suspect_freezes_its_own_verdict() -> None:
     assert one.status(D) is Status.DEAD
 
 
+def test_a_suspect_that_refutes_as_it_speaks_is_not_probed() -> None:
+    """One that only speaks is."""
+    for said, probed in ((Claim(claim(D, Status.ALIVE, 1)), False), (Nack(0), True)):
+        one = jar(A, B, C, D)
+        accuse(one, D, A, B, C)
+        one.node._prober.void()
+        one.clear()
+        one.hear(D, said)
+        assert bool(one.said(Ping, D.address)) == probed
+
+
 def test_a_suspicion_is_frozen_a_few_times_only() -> None:
     """Who speaks for ever and never refutes is buried, and so are others meanwhile."""
     one = split()
@@ -377,6 +388,14 @@ def test_of_many_members_a_few_look_into_an_accusation() -> None:
         accuse(one, peers[0], peers[1])
         probing += bool(one.said(Ping, peers[0].address))
     assert 1 <= probing <= 15
+
+
+def test_who_looks_into_an_accusation_asks_one_member_for_help() -> None:
+    """The accuser has asked its own already."""
+    one = jar(A, B, C, D)
+    accuse(one, D, A)
+    one.run(0.6)
+    assert len([asked for asked in one.said(PingRequest) if asked.target == D.id]) == 1
 
 
 def test_a_fifth_accuser_is_no_news() -> None:

@@ -161,7 +161,8 @@ class Membership:
             context.notify(MemberChanged(context.members.view(record), None if known is None else known.status))
         if record.status is not Status.SUSPECT:
             self.suspicions.close(record.id)
-            context.health.settle(record.id, refuted=record.status is Status.ALIVE)
+            same = known is not None and known.epoch == record.epoch
+            context.health.settle(record.id, refuted=same and record.status is Status.ALIVE)
             return
         if known is not None and (known.epoch, known.incarnation) != (record.epoch, record.incarnation):
             self.suspicions.close(record.id)
