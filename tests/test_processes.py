@@ -228,11 +228,13 @@ def test_a_copied_state_folder_stops_one_of_the_two(trio: list[RealPeer], tmp_pa
     try:
         twin.start()
         ended = eventually(
-            lambda: next((p.process for p in (twin, original) if p.process and p.process.poll() is not None), None),
+            lambda: next((p for p in (twin, original) if p.process and p.process.poll() is not None), None),
             "one of the two has stopped",
         )
         assert ended is not None
-        assert ended.returncode == 2
+        assert ended.process is not None
+        assert ended.process.returncode == 2
+        assert "runs with a copy of this state folder" in ended.log.read_text()
     finally:
         twin.end()
     assert os.path.exists(copy)
