@@ -55,7 +55,7 @@ class Membership:
         if merged is known:
             if claim.rank == known.rank:
                 self._context.echo(claim.id)
-            elif source is not None and not known.live and claim.status is Status.SUSPECT:
+            elif source and not known.live and claim.status is Status.SUSPECT and self.suspicions.is_witness():
                 self.notice(known, source)
         elif self._is_doubtful(known, merged):
             self._question(known, claim)
@@ -172,8 +172,7 @@ class Membership:
 
     def _witness(self, suspect: str) -> None:
         """Look into an accusation at once, if this is one of the few members that chance chooses for it."""
-        context = self._context
-        if context.settings.lifeguard and self.suspicions.is_witness():
+        if self.suspicions.is_witness():
             self._doubt(suspect, helpers=WITNESS_HELPERS)
 
     def _make_room(self) -> None:

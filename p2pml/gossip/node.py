@@ -341,8 +341,8 @@ class Node:
             if context.silent:
                 return
         self._pay(packet, source)
-        if known is not None and known.status is not Status.ALIVE:
-            self._membership.suspicions.look_into(packet.source)
+        if known is not None and current and known.status is not Status.ALIVE:
+            self._answer_doubted(packet.source, source)
         if not current:
             known = context.members.get(packet.source)
             if known is None or known.epoch < epoch:
@@ -408,13 +408,13 @@ class Node:
         self._membership.observe(known, source)
         suspicions = self._membership.suspicions
         if known.status is not Status.ALIVE:
-            self._hear_doubted(known, source)
+            self._hear_doubted(known)
         else:
             self._context.health.last_word = self._context.now
             if suspicions.unheard:
                 suspicions.heard_from(known.id)
 
-    def _hear_doubted(self, known: Record, source: Address) -> None:
+    def _hear_doubted(self, known: Record) -> None:
         """Learn from a packet of a member that is not held alive."""
         suspicions = self._membership.suspicions
         if known.status is not Status.LEFT and suspicions.lost_one_speaks(known):
@@ -422,8 +422,14 @@ class Node:
             suspicions.freeze()
         if known.live:
             suspicions.heard_from(known.id)
-        else:
-            self._membership.notice(known, source)
+
+    def _answer_doubted(self, peer: str, source: Address) -> None:
+        """Tell or probe a member that was not held alive when it spoke, unless it has refuted in the same datagram."""
+        record = self._context.members.get(peer)
+        if record is not None and record.live:
+            self._membership.suspicions.look_into(peer)
+        elif record is not None:
+            self._membership.notice(record, source)
 
     def _hear_myself(self, packet: Packet, source: Address) -> None:
         """Note an address as our own, or settle who has the right to this identity with another process under it."""

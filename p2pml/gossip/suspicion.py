@@ -139,7 +139,9 @@ class Suspicions:
     def is_witness(self) -> bool:
         """Whether this is one of the few members whom chance chooses to look into a suspicion."""
         # Where most have crashed, few of those who are asked still live.
-        return self._context.rng.random() * (self._context.members.live - len(self._open)) < WITNESSES
+        context = self._context
+        sound = context.members.live - len(self._open)
+        return context.settings.lifeguard and context.rng.random() * sound < WITNESSES
 
     def _patience(self) -> float:
         context = self._context
