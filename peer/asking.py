@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, chain
 from typing import ParamSpec, TypeVar, cast
 
@@ -26,7 +26,7 @@ from .ballots import Cast as Said
 from .batching import Batches
 from .colleagues import Colleague, Colleagues, Roll
 from .combining import Asked, Plan, combined, compared
-from .covering import cover
+from .covering import Choose, cover, firsts
 from .knowing import Answered, Knowing
 from .pace import Pace
 from .reach import Reach
@@ -46,6 +46,8 @@ SMALL = 16
 """Rows of a question that may share its way with others: one of more gains nothing."""
 WAYS = 64
 """Ways of asking that are kept prepared: a few in practice, and levels may be any."""
+GUESS = 1e-5
+"""Seconds that a vote on one row is taken to need before one was cast: what a forest takes."""
 DOUBT = 1.0
 """Seconds that count against a holder which is suspected or about to leave: it is asked where nobody else is left."""
 TURNS = 3
@@ -133,7 +135,7 @@ class Asker:
         """What every voter says of some rows, and its densities in `space`; raises as `ask` does."""
         roll = self._colleagues.roll()
         asked = await _off_the_loop(rows, Reader(_known(roll)).read, columns)
-        heard, _ = await self._hear(roll, asked, 1, EVALUATION_DEADLINE, space)
+        heard, _ = await self._hear(_by_owner(roll), asked, 1, EVALUATION_DEADLINE, space, firsts)
         densities = {id: ballot.density for id, ballot in heard.items() if ballot.density is not None}
         return Answered(_casts(heard), densities, complete=len(densities) == len(roll.voters))
 
@@ -144,7 +146,7 @@ class Asker:
         plans = [await self._plan(rule, False, None, roll, seconds) for rule in ALL_RULES]
         asked = await _off_the_loop(rows, Reader(_known(roll)).read, columns)
         space = self._knowing.space_of(roll.voters)
-        heard, _ = await self._hear(roll, asked, 1, until - asyncio.get_running_loop().time(), space)
+        heard, _ = await self._hear(_by_owner(roll), asked, 1, until - asyncio.get_running_loop().time(), space, firsts)
         return await asyncio.to_thread(compared, heard, plans)
 
     async def _together(self, kind: _Kind, batch: list[_Small]) -> list[Asked | Exception]:
@@ -205,16 +207,24 @@ class Asker:
         )
 
     async def _hear(
-        self, roll: Roll, asked: Typed, first_row: int, seconds: float, space: str | None
+        self,
+        roll: Roll,
+        asked: Typed,
+        first_row: int,
+        seconds: float,
+        space: str | None,
+        choose: Choose | None = None,
     ) -> tuple[dict[str, Ballot], Votes]:
-        """The ballots by peer id that came within `seconds`, and who is missing."""
+        """The ballots by peer id that came within `seconds`, and who is missing; `choose` says whom to ask, by default
+        by what that costs."""
         deadline = asyncio.get_running_loop().time() + seconds
         question = await _off_the_loop(asked.rows, Question, asked, first_row, space)
         wanted = {voter.id: _wanted(voter) for voter in roll.voters}
         cast = self._own(wanted, roll, question)
         missing: list[Missing] = [_missing(m.id, m.name, why) for m, why in roll.absent]
         if len(cast) < len(wanted):
-            round = self._round({id: each for id, each in wanted.items() if id not in cast}, roll, question, deadline)
+            open_votes = {id: each for id, each in wanted.items() if id not in cast}
+            round = self._round(open_votes, roll, question, deadline, choose)
             await round.run(deadline)
             cast |= round.cast
             for voter in roll.voters:
@@ -242,17 +252,19 @@ class Asker:
         cast = self._voting.cast_at_once(list(wanted.values()), question.rows, question.first_row, question.space)
         return {each.owner: (each, roll.holders[each.owner][0]) for each in cast or () if isinstance(each, Ballot)}
 
-    def _round(self, wanted: dict[str, Wanted], roll: Roll, question: Question, deadline: float) -> Round:
+    def _round(
+        self, wanted: dict[str, Wanted], roll: Roll, question: Question, deadline: float, choose: Choose | None
+    ) -> Round:
         """The votes that are asked for, each of whoever holds its model and can be reached."""
         rows, loop = question.rows.rows, asyncio.get_running_loop()
         took = {id: self._voting.usual(each, rows) for id, each in wanted.items()}
         # Of models that this peer does not hold it knows no more than that they are like the others.
         known = [seconds for seconds in took.values() if seconds is not None]
-        like = sum(known) / len(known) if known else 0.0
+        like = sum(known) / len(known) if known else GUESS * rows
         doubtful = {voter.id for voter in roll.voters if voter.summary and voter.summary.leaving}
         doubtful |= {each.id for holders in roll.holders.values() for each in holders if each.status is Status.SUSPECT}
 
-        def choose(holders: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+        def cheapest(holders: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
             return cover(
                 holders,
                 lambda voter: like if (seconds := took[voter]) is None else seconds,
@@ -265,7 +277,7 @@ class Asker:
 
         round = Round(
             {id: roll.holders[id] for id in wanted},
-            choose,
+            choose or cheapest,
             ask,
             lambda holder, votes: self._pace.hedge(holder.id, rows * votes),
             self._reach.failed,
@@ -317,6 +329,12 @@ def _wanted(voter: Colleague) -> Wanted:
 
 def _casts(ballots: dict[str, Ballot]) -> list[Cast]:
     return [(id, ballot.vote, ballot.rows) for id, ballot in ballots.items()]
+
+
+def _by_owner(roll: Roll) -> Roll:
+    """The same with each owner to be asked first: who holds a replica may lack the newest density."""
+    holders = {id: tuple(sorted(all, key=lambda each: each.id != id)) for id, all in roll.holders.items()}
+    return replace(roll, holders=holders)
 
 
 def _known(roll: Roll) -> Schema:

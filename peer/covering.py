@@ -9,6 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 QUESTION = 0.0003
 """Seconds of processors that a question costs, whatever is asked: to frame, send, wake and read, at both ends."""
 
+Choose = Callable[[Mapping[str, Sequence[str]]], dict[str, list[str]]]
+"""Says which votes to ask of which peer, from who holds each, the best first."""
+
+
+def firsts(holders: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Each vote of the first who holds it."""
+    asked: dict[str, list[str]] = {}
+    for voter, each in holders.items():
+        asked.setdefault(each[0], []).append(voter)
+    return asked
+
 
 def cover(
     holders: Mapping[str, Sequence[str]], vote: Callable[[str], float], ahead: Callable[[str], float], me: str

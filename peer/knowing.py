@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import msgpack
@@ -169,19 +170,18 @@ class Knowing:
     async def keep_up(self, ask: AskAll) -> None:
         """Follow the voters until cancelled."""
         while True:
-            try:
+            with suppress(TimeoutError):
                 # Not `wait_for`: before Python 3.12 it swallows a cancellation that comes with the news.
                 async with asyncio.timeout(AGAIN):
                     await self._news.wait()
-            except TimeoutError:
-                pass
-            else:
-                await asyncio.sleep(SETTLING + SETTLING_EACH * len(self._colleagues.roll().voters))
             self._news.clear()
-            model = self._voting.trained
-            if model is None:
+            if self._voting.trained is None:
                 continue
             try:
+                # At once: nobody holds a replica of a model before these moments are told.
+                await self._look_at_own(self._voting.trained)
+                await asyncio.sleep(SETTLING + SETTLING_EACH * len(self._colleagues.roll().voters))
+                model = self._voting.trained
                 await self._look_at_own(model)
                 await self._move(model)
                 await self._calibrate(model, ask)

@@ -16,6 +16,7 @@ from p2pml.errors import BadInput, PeerUnreachable, RemoteError
 from p2pml.gossip import Member
 
 from .ballots import Ballot, Cast
+from .covering import Choose
 
 
 class Round:
@@ -24,7 +25,7 @@ class Round:
     def __init__(
         self,
         holders: Mapping[str, Sequence[Member]],
-        choose: Callable[[Mapping[str, Sequence[str]]], Mapping[str, list[str]]],
+        choose: Choose,
         ask: Callable[[Member, list[str]], Coroutine[Any, Any, Mapping[str, Cast]]],
         after: Callable[[Member, int], float | None],
         unreachable: Callable[[Member, str], None],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from running import soon
@@ -12,6 +12,7 @@ from p2pml.ensemble.vote import Vote
 from p2pml.errors import BadInput, PeerUnreachable
 from p2pml.gossip import Member, Status
 from p2pml.peer.ballots import Ballot, Cast, Refused
+from p2pml.peer.covering import firsts
 from p2pml.peer.round import Round
 
 LONG = 30.0
@@ -42,12 +43,6 @@ class Holders:
                     self.cancelled.append(holder.id)
         return {voter: Ballot(voter, "", 1, Vote(None, np.zeros(1))) for voter in voters}
 
-    def choose(self, holders: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-        chosen: dict[str, list[str]] = {}
-        for voter, each in holders.items():
-            chosen.setdefault(each[0], []).append(voter)
-        return chosen
-
     async def run(self, seconds: float = LONG, **holders: list[str]) -> Round:
         members = {
             voter: [Member(id, id.upper(), ("127.0.0.1", 1), Status.ALIVE, 1, 0) for id in ids]
@@ -55,7 +50,7 @@ class Holders:
         }
         round = Round(
             members,
-            self.choose,
+            firsts,
             self.ask,
             lambda holder, votes: self.after,
             lambda holder, why: self.unreachable.append(holder.id),
