@@ -1,0 +1,110 @@
+"""A large file through `p2pml predict`, beside onnxruntime alone: `python tests/benchmarks/serving/batch.py 1000000`.
+
+Three peers with a forest of 100 trees each on 127.0.0.1. The file is predicted once; then once more, killed with SIGKILL in
+the middle and resumed. Prints processor time a row of all processes, what the three forests alone need for it in one
+process, the most memory of each process, and whether both outputs are the same byte for byte.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import filecmp
+import gzip
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+
+from cluster import RealPeer, cluster
+from rows import NAMES, questions, write_part
+from yardsticks import compiled, models
+
+DISTINCT = 50_000
+"""Rows that are made; the file repeats them."""
+LIMIT_ROWS = 10_000
+"""Rows of a call of onnxruntime."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", type=int)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="p2pml-batch-") as there:
+        folder = Path(there)
+        big = write_big(folder / "big.csv.gz", asked.rows)
+        parts = [write_part(folder / f"part{at}.csv", 2_000, at) for at in range(3)]
+        limit = alone(parts)
+        with cluster(folder, parts, "--model", "random-forest", "--profile", "local") as peers:
+            whole, resumed = folder / "whole.parquet", folder / "resumed.parquet"
+            began, before, used = time.monotonic(), sum(peer.cpu() for peer in peers), client_time()
+            predict(peers[0], big, whole).wait()
+            wall = time.monotonic() - began
+            client, theirs = client_time() - used, sum(peer.cpu() for peer in peers) - before
+            cost = (client + theirs) / asked.rows
+            print(f"{asked.rows:,} rows in {wall:.0f} s; {1e6 * cost:.1f} us of all processors a row, of which the client")
+            print(f"{1e6 * client / asked.rows:.1f}; the three forests alone {1e6 * limit:.1f}: {limit / cost:.0%} of the limit")
+            print("most memory, MB:", *(f"{each:.0f}" for each in (client_memory(), *map(memory, peers))))
+            killed = predict(peers[0], big, resumed)
+            time.sleep(wall / 2)
+            killed.send_signal(signal.SIGKILL)
+            print(f"killed: {killed.wait()}; resumed: {predict(peers[0], big, resumed).wait()}")
+            print("equal" if filecmp.cmp(whole, resumed, shallow=False) else "NOT EQUAL", f"{whole.stat().st_size:,} bytes")
+
+
+def write_big(path: Path, rows: int) -> Path:
+    """So many rows, without the target."""
+    data = questions(min(rows, DISTINCT))
+    with gzip.open(path, "wt", newline="", encoding="utf-8", compresslevel=1) as file:
+        writer = csv.writer(file)
+        writer.writerow(NAMES)
+        for start in range(0, rows, len(data)):
+            writer.writerows(islice(data, rows - start))
+    return path
+
+
+def alone(parts: list[Path]) -> float:
+    """Seconds of the processor a row that the three forests take in one process."""
+    voters = compiled(models(parts))
+    columns = {name: list(cells) for name, cells in zip(NAMES, zip(*questions(LIMIT_ROWS), strict=True), strict=True)}
+    took = []
+    for _ in range(5):
+        began = time.process_time()
+        for voter in voters:
+            voter.vote(columns)
+        took.append((time.process_time() - began) / LIMIT_ROWS)
+    return sorted(took)[2]
+
+
+def predict(peer: RealPeer, big: Path, output: Path) -> subprocess.Popen[bytes]:
+    """`p2pml predict`, which goes on where one before it stopped."""
+    command = [sys.executable, "-m", "p2pml.cli", "predict", str(big), "--output", str(output), "--resume"]
+    command += ["--peer", f"127.0.0.1:{peer.port}"]
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | {"P2PML_HOST": "127.0.0.1"})
+
+
+def client_time() -> float:
+    """Seconds of the processor of all clients that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def client_memory() -> float:
+    """The most that a child that has ended held, in MB."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3
+
+
+def memory(peer: RealPeer) -> float:
+    """The most that a peer has held, in MB."""
+    assert peer.process is not None
+    said = Path(f"/proc/{peer.process.pid}/status").read_text()
+    return float(next(line.split()[1] for line in said.splitlines() if line.startswith("VmHWM"))) / 1e3
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Four peers that train at once, beside the four trainings one after another: `python tests/benchmarks/training.py PARTS`.
+
+Each part of the folder is first trained on by one peer alone, in turn; then all peers live, and one `fit` has all train at
+once. Prints the wall time of both. At best the second is the first divided by the cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from running import RealPeer, call, eventually
+
+PATIENCE = 3600.0
+
+
+def fit(peer: RealPeer) -> Any:
+    """The report on a fit of the whole cluster, by one of its peers."""
+    return call(peer.address, "/v1/fit", {}, PATIENCE).data
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", type=Path)
+    parser.add_argument("--model", default="random-forest")
+    given = parser.parse_args()
+    parts, cores = sorted(given.parts.glob("*.csv")), os.cpu_count() or 1
+    flags = ["--host", "127.0.0.1", "--port", "0", "--no-mdns", "--model", given.model]
+    peers: list[RealPeer] = []
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            alone = []
+            for part in parts:
+                peer = RealPeer(part, Path(folder), *flags, cluster=f"alone-{part.stem}").start()
+                try:
+                    eventually(peer.ready, "it has trained", PATIENCE)
+                    alone.append(fit(peer)["took"])
+                finally:
+                    peer.end()
+                print(f"{part.stem} alone: {alone[-1]:.2f} s", flush=True)
+            for part in parts:
+                join = ["--join", peers[0].address] if peers else []
+                peers.append(RealPeer(part, Path(folder), *flags, "--name", part.stem, *join, cluster="training").start())
+            eventually(lambda: all(peer.ready() for peer in peers), "all have trained", PATIENCE)
+            eventually(lambda: len(peers[0].peers()) == len(parts), "all know each other", PATIENCE)
+            report = fit(peers[0])
+            best = sum(alone) / cores
+            assert [each["status"] for each in report["peers"]] == ["trained"] * len(parts), report
+            print(f"one after another {sum(alone):.2f} s; at once {report['took']:.2f} s on {cores} cores:", end=" ")
+            print(f"{report['took'] / best:.2f} times the best that there is")
+        finally:
+            for peer in peers:
+                peer.end()
+
+
+if __name__ == "__main__":
+    main()
