@@ -82,7 +82,10 @@ class ParquetPredictions:
         return self._arrow.float64() if kinds and kinds <= {int, float} else self._arrow.string()
 
     def _array(self, kind: Any, cells: Sequence[object]) -> Any:
-        if kind == self._arrow.string():
+        try:
+            return self._arrow.array(cells, type=kind)
+        except self._arrow.ArrowTypeError:
+            if kind != self._arrow.string():
+                raise
             # Of a column that was empty in the first block nobody knew that it holds numbers.
-            cells = [cell if cell is None or isinstance(cell, str) else str(cell) for cell in cells]
-        return self._arrow.array(cells, type=kind)
+            return self._arrow.array([cell if cell is None else str(cell) for cell in cells], type=kind)

@@ -48,6 +48,8 @@ _USUAL_MISSING = frozenset(form for text in MISSING_SPELLINGS for form in (text,
 _TRUE = frozenset(("true", "yes", "y", "t", "on"))
 _FALSE = frozenset(("false", "no", "n", "f", "off"))
 _PLAIN = frozenset((str, type(None)))
+_NUMBERS = frozenset((float, type(None)))
+"""What numpy reads by itself, None as NaN."""
 _NAN = math.nan
 
 
@@ -268,6 +270,9 @@ def canonical_number(value: float) -> str:
 
 def _floats(cells: list[object]) -> Floats | None:
     """All cells as numbers at once, or None where some cell needs a closer look."""
+    kinds = set(map(type, cells))
+    if kinds <= _NUMBERS:
+        return np.array(cells, np.float64)
     try:
         parsed = np.fromiter(map(float, cells), np.float64, len(cells))  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
@@ -277,7 +282,7 @@ def _floats(cells: list[object]) -> Floats | None:
         except (TypeError, ValueError, OverflowError):
             return None
     # Python reads "1_2" as 12, which is a name and no number in a table.
-    if str in set(map(type, cells)) and any(type(cell) is str and "_" in cell for cell in cells):
+    if str in kinds and any(type(cell) is str and "_" in cell for cell in cells):
         return None
     return parsed
 

@@ -1,7 +1,7 @@
-"""Four peers that train at once, beside the four trainings one after another: `python tests/benchmarks/training.py PARTS`.
+"""Four peers that train at once, beside the four trainings in turn: `python tests/benchmarks/training.py PARTS`.
 
-Each part of the folder is first trained on by one peer alone, in turn; then all peers live, and one `fit` has all train at
-once. Prints the wall time of both. At best the second is the first divided by the cores.
+Each part of the folder is first trained on by one peer alone, one after another; then all peers live, and one `fit` has
+all train at once. Prints the wall time of both. At best the second is the first divided by the cores.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ PATIENCE = 3600.0
 
 def fit(peer: RealPeer) -> Any:
     """The report on a fit of the whole cluster, by one of its peers."""
-    return call(peer.address, "/v1/fit", {}, PATIENCE).data
+    return call(peer.address, "/v1/fit", {}).data
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", type=Path)
-    parser.add_argument("--model", default="random-forest")
+    parser.add_argument("--model", default="hist-gradient-boosting")
+    parser.add_argument("--target", default="median_house_value")
     given = parser.parse_args()
     parts, cores = sorted(given.parts.glob("*.csv")), os.cpu_count() or 1
-    flags = ["--host", "127.0.0.1", "--port", "0", "--no-mdns", "--model", given.model]
+    flags = ["--host", "127.0.0.1", "--port", "0", "--no-mdns", "--model", given.model, "--target", given.target]
     peers: list[RealPeer] = []
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -45,7 +46,9 @@ def main() -> None:
                 print(f"{part.stem} alone: {alone[-1]:.2f} s", flush=True)
             for part in parts:
                 join = ["--join", peers[0].address] if peers else []
-                peers.append(RealPeer(part, Path(folder), *flags, "--name", part.stem, *join, cluster="training").start())
+                peers.append(
+                    RealPeer(part, Path(folder), *flags, "--name", part.stem, *join, cluster="training").start()
+                )
             eventually(lambda: all(peer.ready() for peer in peers), "all have trained", PATIENCE)
             eventually(lambda: len(peers[0].peers()) == len(parts), "all know each other", PATIENCE)
             report = fit(peers[0])

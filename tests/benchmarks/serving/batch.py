@@ -1,7 +1,7 @@
 """A large file through `p2pml predict`, beside onnxruntime alone: `python tests/benchmarks/serving/batch.py 1000000`.
 
-Three peers with a forest of 100 trees each on 127.0.0.1. The file is predicted once; then once more, killed with SIGKILL in
-the middle and resumed. Prints processor time a row of all processes, what the three forests alone need for it in one
+Three peers with a forest of 100 trees each on 127.0.0.1. The file is predicted once; then once more, killed by SIGKILL
+in the middle and resumed. Prints processor time a row of all processes, what the three forests alone need for it in one
 process, the most memory of each process, and whether both outputs are the same byte for byte.
 """
 
@@ -46,15 +46,20 @@ def main() -> None:
             predict(peers[0], big, whole).wait()
             wall = time.monotonic() - began
             client, theirs = client_time() - used, sum(peer.cpu() for peer in peers) - before
-            cost = (client + theirs) / asked.rows
-            print(f"{asked.rows:,} rows in {wall:.0f} s; {1e6 * cost:.1f} us of all processors a row, of which the client")
-            print(f"{1e6 * client / asked.rows:.1f}; the three forests alone {1e6 * limit:.1f}: {limit / cost:.0%} of the limit")
+            cost = 1e6 * (client + theirs) / asked.rows
+            print(f"{asked.rows:,} rows in {wall:.0f} s; us of all processors a row: {cost:.1f}, of which the client")
+            print(
+                f"{1e6 * client / asked.rows:.1f}; the three forests alone {limit:.1f}: {limit / cost:.0%} of the limit"
+            )
             print("most memory, MB:", *(f"{each:.0f}" for each in (client_memory(), *map(memory, peers))))
             killed = predict(peers[0], big, resumed)
             time.sleep(wall / 2)
             killed.send_signal(signal.SIGKILL)
             print(f"killed: {killed.wait()}; resumed: {predict(peers[0], big, resumed).wait()}")
-            print("equal" if filecmp.cmp(whole, resumed, shallow=False) else "NOT EQUAL", f"{whole.stat().st_size:,} bytes")
+            print(
+                "equal" if filecmp.cmp(whole, resumed, shallow=False) else "NOT EQUAL",
+                f"{whole.stat().st_size:,} bytes",
+            )
 
 
 def write_big(path: Path, rows: int) -> Path:
@@ -69,7 +74,7 @@ def write_big(path: Path, rows: int) -> Path:
 
 
 def alone(parts: list[Path]) -> float:
-    """Seconds of the processor a row that the three forests take in one process."""
+    """Microseconds of the processor a row that the three forests take in one process."""
     voters = compiled(models(parts))
     columns = {name: list(cells) for name, cells in zip(NAMES, zip(*questions(LIMIT_ROWS), strict=True), strict=True)}
     took = []
@@ -78,7 +83,7 @@ def alone(parts: list[Path]) -> float:
         for voter in voters:
             voter.vote(columns)
         took.append((time.process_time() - began) / LIMIT_ROWS)
-    return sorted(took)[2]
+    return 1e6 * sorted(took)[2]
 
 
 def predict(peer: RealPeer, big: Path, output: Path) -> subprocess.Popen[bytes]:
