@@ -37,7 +37,6 @@ from p2pml.gossip import (
     StreamFailed,
     StreamReceived,
     TimerFired,
-    limits,
 )
 from p2pml.gossip.directory import Directory
 from p2pml.gossip.node import acquaint
@@ -349,7 +348,8 @@ class Cluster:
             untraced.append(_MOMENT(self.clock.ticks, host.index, _TIMER, event.token))
         else:
             untraced.append(f"{self.clock.ticks} {host.index} {event!r}\n".encode())
-        if len(untraced) > UNTRACED_LIMIT or len(untraced[-1]) > limits.PACKET_LIMIT:  # a stream message is large
+            self._hash_trace()  # a stream message may have megabytes
+        if len(untraced) > UNTRACED_LIMIT:
             self._hash_trace()
         for observer in self.observers:
             observer(host, event, effects)

@@ -135,14 +135,11 @@ class Invariants:
                 self._hold(len(effect.data) <= limits.STREAM_LIMIT, "a stream message fits its limit", host)
 
     def _check_queues(self, host: Host) -> None:
-        queues = host.running.queues()
-        for name, limit in QUEUES.items():
-            self._hold(queues[name] <= limit, "every queue is bounded", host, name)
-        members = host.running.remembered()
-        self._hold(queues["news"] <= 2 * members, "every queue is bounded", host, "news")
-        self._hold(queues["suspicions"] < members, "every queue is bounded", host, "suspicions")
+        queues, members = host.running.queues(), host.running.remembered()
         waiting = queues["probes"] + queues["relays"] + queues["suspicions"]
-        self._hold(queues["timers"] <= len(ROUNDS) + waiting, "every queue is bounded", host, queues)
+        bounds = QUEUES | {"news": 2 * members, "suspicions": members - 1, "timers": len(ROUNDS) + waiting}
+        over = [name for name, bound in bounds.items() if queues[name] > bound]
+        self._hold(not over, "every queue is bounded", host, ", ".join(over))
 
     def _check_records(self, host: Host, view: View) -> None:
         suspected, fewest = [], len(view.live)
@@ -159,6 +156,8 @@ class Invariants:
             fewest = min(fewest, len(view.live))
             if record.status is Status.SUSPECT and (before is None or before.rank != record.rank):
                 suspected.append(record.id)
+            elif record.status is Status.ALIVE:
+                view.suspected.pop(record.id, None)
         view.journal.clear()
         for peer, (since, least) in view.suspected.items():
             if fewest < least:

@@ -9,6 +9,12 @@ from __future__ import annotations
 from .limits import SOURCE_BURST, SOURCE_RATE, SOURCES_LIMIT
 from .records import Address
 
+TOKEN = 1 / SOURCE_RATE
+"""Seconds in which a bucket gets one token."""
+
+BURST = (SOURCE_BURST - 1) / SOURCE_RATE
+"""Seconds until a bucket is full again, beyond which it has no token left."""
+
 FORGET_EVERY = 64
 """Sources remembered beyond which the full buckets are looked for."""
 
@@ -30,10 +36,10 @@ class Buckets:
         full = self._full.pop(source, now)
         if full < now:
             full = now
-        if full > now + (SOURCE_BURST - 1) / SOURCE_RATE:
+        if full > now + BURST:
             self._full[source] = full
             return False
-        self._full[source] = full + 1 / SOURCE_RATE
+        self._full[source] = full + TOKEN
         if len(self._full) > self._crowd:
             self._forget(now)
         return True

@@ -29,6 +29,9 @@ class Gossip:
         self.armed = False
         self._last = context.now
         fanout = context.settings.gossip_fanout
-        # Suspects last: they are told by those who probe them, and where most have crashed the news must not die out.
-        chosen = context.members.sample(fanout * (2 if context.settings.lifeguard else 1), context.me.id)
-        context.send_news(sorted(chosen, key=lambda record: record.status is Status.SUSPECT)[:fanout])
+        chosen = context.members.sample(fanout, context.me.id)
+        if context.settings.lifeguard and any(record.status is Status.SUSPECT for record in chosen):
+            # Suspects last: those who probe them tell them, and where most have crashed the news must not die out.
+            chosen += context.members.sample(fanout, context.me.id, *(record.id for record in chosen))
+            chosen.sort(key=lambda record: record.status is Status.SUSPECT)
+        context.send_news(chosen[:fanout])

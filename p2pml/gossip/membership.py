@@ -128,12 +128,6 @@ class Membership:
 
     # Word straight from a member.
 
-    def observe(self, record: Record, source: Address) -> None:
-        """Note where a member was heard from."""
-        context = self._context
-        if context.members.observe(record, source):
-            context.notify(MemberChanged(context.members.view(record), record.status))
-
     def notice(self, record: Record, source: Address) -> None:
         """Tell who speaks that it is dead here, or has a later run; once per incarnation and probe interval."""
         context = self._context

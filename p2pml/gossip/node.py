@@ -29,7 +29,7 @@ from .bucket import Buckets
 from .codec import PacketError
 from .context import Context
 from .directory import Directory
-from .effects import AnswerStream, Effect, SecretRefused
+from .effects import AnswerStream, Effect, MemberChanged, SecretRefused
 from .events import (
     DatagramReceived,
     Event,
@@ -405,12 +405,13 @@ class Node:
 
     def _hear_member(self, known: Record, source: Address) -> None:
         """Learn from the mere arrival of a packet of a member's present run."""
-        self._membership.observe(known, source)
-        suspicions = self._membership.suspicions
+        context, suspicions = self._context, self._membership.suspicions
+        if context.members.observe(known, source):
+            context.notify(MemberChanged(context.members.view(known), known.status))
         if known.status is not Status.ALIVE:
             self._hear_doubted(known)
         else:
-            self._context.health.last_word = self._context.now
+            context.health.last_word = context.now
             if suspicions.unheard:
                 suspicions.heard_from(known.id)
 

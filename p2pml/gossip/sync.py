@@ -16,7 +16,7 @@ from . import limits
 from .context import HEAD, ROOM, Context
 from .effects import AnswerStream, EntryChanged, OpenStream
 from .messages import Claim, Delta, Digest, Head, Line, Message, More, Wants
-from .records import Address, Record, Status
+from .records import STRENGTH_MASK, Address, Record, Status
 from .wire import Part
 
 LINE_LEAST = 1 + 18 + 4
@@ -162,9 +162,9 @@ class Sync:
         for theirs in lines:
             record = self._context.members.get(theirs.id)
             ours = _nothing(theirs.id) if record is None else self._line(record)
-            if theirs == ours:
+            if theirs == ours:  # as nearly all are
                 continue
-            one, other = (theirs.generation, theirs.strength), (ours.generation, ours.strength)
+            one, other = theirs[1:3], ours[1:3]
             same = theirs.generation == ours.generation
             if one > other or (same and theirs.version > ours.version):
                 lacking.append(ours)
@@ -207,8 +207,8 @@ class Sync:
         return [*parts, context.wire.part(More())] if more else parts
 
     def _line(self, record: Record) -> Line:
-        known = self._context.catalogue.known(record.id, record.epoch)
-        return Line(record.id, record.generation, record.strength, *known)
+        collected, version = self._context.catalogue.known(record.id, record.epoch)
+        return Line(record.id, record.generation, record.rank & STRENGTH_MASK, collected, version)
 
     # News of the catalogue.
 
