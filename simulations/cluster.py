@@ -6,6 +6,7 @@ seed are equal byte for byte.
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -50,6 +51,9 @@ PORT = 7946
 
 UNTRACED_LIMIT = 1024
 """Pieces of the trace that are hashed at once: a call for each takes longer than the hashing."""
+
+CRASHED_LEAST, CRASHED_SHARE = 50, 0.1
+"""Crashes, and share of the hosts, after which the garbage is collected: what is left of a node refers to itself."""
 
 TIMERS_LEAST = 1000
 """Timers below which the stale ones are not looked for: a suspicion leaves several, a minute before they are due."""
@@ -118,6 +122,7 @@ class Host:
         if self.node is not None:
             others = sorted((one for one in self.node.members() if one.status is Status.ALIVE), key=lambda one: one.id)
             self.disk.addresses = tuple(one.address for one in others if one.id != self.id)[:REMEMBERED]
+            self._cluster.crashed += 1
         self.node = None
         self._answers.clear()
         self._cluster.network.unbind(self.address)
@@ -245,6 +250,8 @@ class Cluster:
         self._trace = blake2b(digest_size=16)
         self._untraced: list[bytes] = []
         self._crowd = TIMERS_LEAST
+        self.crashed = 0
+        """How often hosts crashed since the garbage was collected."""
         self._places: dict[Address, int] = {}
 
     def __getitem__(self, index: int) -> Host:
@@ -275,6 +282,10 @@ class Cluster:
         if len(self.clock) > self._crowd:
             self.clock.drop(_is_stale)
             self._crowd = 2 * len(self.clock) + TIMERS_LEAST
+        if self.crashed > CRASHED_LEAST + CRASHED_SHARE * self.size:
+            self.clock.drop(_is_stale)
+            gc.collect()
+            self.crashed = 0
 
     def restart(self, index: int) -> None:
         """Crash a host if it is up, and boot it with its disk; all others are its seeds."""

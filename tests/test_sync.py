@@ -242,15 +242,17 @@ def test_a_stream_goes_on_while_it_brings_something() -> None:
 
 
 def test_streams_are_bounded_and_one_an_address() -> None:
-    """However often there is said to be more, few streams are open."""
+    """However often there is said to be more, few streams are open, and fewer that bring the same."""
     one = jar(*MANY)
     for peer in (A, A, *MANY[:8]):
         one.hear(peer, More())
-    assert len(one.opened()) == one.node.queues()["streams"] == limits.STREAMS_LIMIT
+    assert len(one.opened()) == one.node.queues()["streams"] == limits.PULLS_LIMIT
+    for number in range(8):
+        one.node._sync.open_stream(("10.0.9.9", 1 + number), [])
+    assert one.node.queues()["streams"] == limits.STREAMS_LIMIT
     assert one.node.counters["streams_refused"] > 0
-    for stream in one.opened():
-        one.take(StreamFailed(stream.token))
-        one.take(StreamFailed(stream.token))
+    for token in (*range(9), *range(9)):
+        one.take(StreamFailed(token))
     assert one.node.queues()["streams"] == 0
 
 

@@ -48,6 +48,9 @@ RELAYS_LIMIT = 256
 STREAMS_LIMIT = 4
 """Streams that one node has open at once: each may bring four MiB."""
 
+PULLS_LIMIT = 2
+"""Of these, how many ask for all that is lacking: each brings the same to one that joins, and one end may die."""
+
 NOTICES_LIMIT = 1024
 """Remembered notices to members that are dead here and alive there; the oldest are forgotten first."""
 

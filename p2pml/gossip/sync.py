@@ -61,6 +61,7 @@ class Sync:
         self._pulled: dict[str, tuple[tuple[int, int], float]] = {}
         """Which generation and version of whom was lately asked for, and when (s): the oldest first."""
         self._streams: dict[int, Address] = {}
+        self._pulls: set[int] = set()
         self._stream = 0
 
     # Asking.
@@ -268,15 +269,17 @@ class Sync:
     def open_stream(self, address: Address, parts: list[Part] | None = None) -> None:
         """Ask a member by stream for all that we lack, or send it what it lacks."""
         context = self._context
-        if len(self._streams) >= limits.STREAMS_LIMIT or (parts is None and address in self._streams.values()):
+        refused = len(self._pulls) >= limits.PULLS_LIMIT or address in self._streams.values()
+        if len(self._streams) >= limits.STREAMS_LIMIT or (parts is None and refused):
             context.counters["streams_refused"] += 1
             return
+        self._stream += 1
         if parts is None:
+            self._pulls.add(self._stream)
             parts = [
                 context.wire.part(Claim(context.own)),
                 context.wire.part(self.digest(limits.STREAM_LIMIT // 2)),
             ]
-        self._stream += 1
         self._streams[self._stream] = address
         data = context.wire.seal(context.me, parts)
         context.counters["streams_opened"] += 1
@@ -285,6 +288,7 @@ class Sync:
 
     def close_stream(self, token: int) -> Address | None:
         """Note that a stream has ended; say where it went, `None` if it is not ours."""
+        self._pulls.discard(token)
         return self._streams.pop(token, None)
 
     def answer_stream(self, token: int, digests: list[Digest]) -> None:
