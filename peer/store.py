@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +23,9 @@ from p2pml.errors import BadInput, RemoteError
 FORMAT = 1
 """Version of the folder's layout. A change that an older p2pml cannot read raises it, and `Store` then
 reads both: the old number's reader is kept, with a test that opens a folder written by it."""
+
+LINGERING, GLANCE = 1.0, 0.02
+"""Seconds in which the lock of a peer that was killed must be gone, and between two looks."""
 
 LEFT_OVER = ".*.new"
 """The names under which files are written before they are renamed."""
@@ -48,7 +52,7 @@ class Store:
         except OSError as error:
             raise self._unusable(error) from error
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take()
         except OSError as error:
             owner = os.pread(self._lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(self._lock)
@@ -66,6 +70,20 @@ class Store:
         except OSError as error:
             self.close()
             raise self._unusable(error) from error
+
+    def _take(self) -> None:
+        """Lock the folder. A peer that was killed while it started a training may leave the lock for a moment with the
+        process that was to become the training, which lets go of it as it begins."""
+        end = time.monotonic() + LINGERING
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(GLANCE)
+            else:
+                return
 
     def close(self) -> None:
         """Unlock the folder; the store must not be used afterwards."""

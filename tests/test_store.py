@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,6 +77,17 @@ def test_a_closed_folder_opens_again(tmp_path: Path) -> None:
     """The lock goes with its owner."""
     Store(tmp_path).close()
     Store(tmp_path).close()
+
+
+def test_a_lock_that_outlives_its_owner_for_a_moment_is_waited_for(tmp_path: Path) -> None:
+    """A process that a killed peer had just begun to start holds it until it begins."""
+    Store(tmp_path).close()
+    held = os.open(tmp_path / "lock", os.O_RDWR)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    letting_go = threading.Timer(0.05, os.close, (held,))
+    letting_go.start()
+    Store(tmp_path).close()
+    letting_go.join()
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:

@@ -54,10 +54,6 @@ def main() -> None:
                 on_disk = kept.epoch.counter if kept else 0
                 assert on_disk >= acknowledged, (on_disk, acknowledged)
                 print(f"{at + 1}: fit {acknowledged} was acknowledged, {on_disk} is on disk", flush=True)
-                print(
-                    f"{at + 1}: fit {acknowledged} acknowledged, {kept.epoch.counter if kept else 0} on disk",
-                    flush=True,
-                )
             began = time.monotonic()
             peer.start()
             while not peer.ready():
