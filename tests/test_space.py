@@ -45,12 +45,13 @@ def test_all_rows_together_have_mean_0_and_variance_1_along_each_component() -> 
 
 
 def test_a_row_is_one_point_alone_or_among_others() -> None:
-    """And a sheet, whose cells a model has read already, gives the same."""
+    """And a sheet, whose cells a model has read already, gives the same, once for all who look at it."""
     rows = PARTS[1]
     all_points = SPACE.project(rows)
     sheet = Sheet(rows)
     sheet.matrix(["b"], 1)
     assert SPACE.project(sheet).tobytes() == all_points.tobytes()
+    assert SPACE.project(sheet) is SPACE.project(sheet)
     alone = SPACE.project({name: cells[7:8] for name, cells in rows.items()})
     assert alone[0] == pytest.approx(all_points[7])
     assert SPACE.project({name: [] for name in rows}).shape == (0, SPACE.components)

@@ -31,7 +31,7 @@ from .coordinates import (
 )
 from .density import Density
 from .moments import Moments, flag_of, merged
-from .values import Columns, Floats, row_count
+from .values import Columns, Floats, Sheet, row_count
 
 SPACE = 1
 """Version of how a space follows from moments. Any change of it changes every digest, so that peers of two
@@ -64,7 +64,7 @@ class Space:
     scale: Floats
     directions: Floats
 
-    @property
+    @cached_property
     def digest(self) -> str:
         return digest_of(self.members)
 
@@ -120,6 +120,11 @@ class Space:
 
     def project(self, columns: Columns, first_row: int = 1) -> Floats:
         """The points of rows, float64 of shape (rows, components); a column that the rows lack is missing."""
+        if isinstance(columns, Sheet):
+            return columns.once(self, lambda: self._points(columns, first_row))
+        return self._points(columns, first_row)
+
+    def _points(self, columns: Columns, first_row: int) -> Floats:
         rows = row_count(columns)
         if rows == 0:
             return np.zeros((0, self.components))

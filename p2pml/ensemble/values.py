@@ -75,6 +75,7 @@ class Sheet(Mapping[str, Sequence[object]]):
         self._places: dict[str, tuple[Floats, int]] = {}
         self._read: dict[tuple[Callable[..., object], str], object] = {}
         self._coded: Mapping[str, Coded] = {}
+        self._made: dict[object, object] = {}
 
     @classmethod
     def of(cls, columns: Columns) -> Sheet:
@@ -85,6 +86,12 @@ class Sheet(Mapping[str, Sequence[object]]):
     def rows(self) -> int:
         """How many rows there are; BadInput if the columns disagree."""
         return row_count(self._columns)
+
+    def once(self, key: object, make: Callable[[], T]) -> T:
+        """What was made of these rows under a key, be it by another model; made where nobody has."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]  # type: ignore[return-value]
 
     def coded(self, name: str) -> Coded | None:
         """A category as canonical texts and the place of each row's among them; None where only its cells are here."""
