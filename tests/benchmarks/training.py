@@ -7,21 +7,30 @@ all train at once. Prints the wall time of both. At best the second is the first
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from running import RealPeer, call, eventually
+from running import RealPeer, eventually
+
+from p2pml.peer.answers import Fitted
+from p2pml.peer.client import PeerClient
 
 PATIENCE = 3600.0
 
 
-def fit(peer: RealPeer) -> Any:
+def fit(peer: RealPeer) -> Fitted:
     """The report on a fit of the whole cluster, by one of its peers."""
-    return call(peer.address, "/v1/fit", {}).data
+    host, _, port = peer.address.rpartition(":")
+
+    async def ask() -> Fitted:
+        async with PeerClient((host, int(port))) as client:
+            return await client.fit()
+
+    return asyncio.run(ask())
 
 
 def main() -> None:
