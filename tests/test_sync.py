@@ -381,6 +381,25 @@ def test_one_difference_brings_one_comparison() -> None:
     assert len(one.said(Digest)) == 1
 
 
+def test_what_samples_of_a_large_table_do_not_find_is_looked_for_in_all_of_it() -> None:
+    """Where tables still differ after four comparisons, and nobody has news, all lines go by stream."""
+    one = jar(*MANY)
+    one.hush()
+    sync, context = one.node._sync, one.node._context
+    for compared in range(1, 6):
+        sync.on_state(MANY[0].id, context.state + 1)
+        sync._compare()
+        assert one.node.queues()["streams"] == (compared == 5)
+    one.effects = context.effects
+    (stream,) = one.opened()
+    assert [digest.complete for digest in of(Digest, read_stream(stream.data).messages)] == [True]
+    one.take(StreamFailed(stream.token))
+    context.spread(context.own)
+    sync.on_state(MANY[0].id, context.state + 1)
+    sync._compare()
+    assert one.node.queues()["streams"] == 0
+
+
 def test_a_difference_that_passed_is_forgotten() -> None:
     """An ack that agrees again takes the member off the list, which is bounded."""
     one = jar(*MANY)

@@ -95,6 +95,11 @@ class Sync:
             self._rest = context.settings.probe_interval if lull >= 2 * sync else min(2 * self._rest, sync)
             self._last = context.now
             chosen = context.rng.choice(differing)
+            settled = self._rest == sync and not context.broadcasts.subjects
+            if settled and context.members.live * LINE_LEAST > ROOM:
+                # No news is on its way, and several samples of the lines did not find what differs: all of them will.
+                self.open_stream(context.members.address(chosen))
+                return
             told = len(context.wire.part(Claim(chosen))[1]) if chosen.status is Status.SUSPECT else 0
             context.send_to(chosen, self.digest(ROOM - told))
 
