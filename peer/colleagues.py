@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import msgpack
 import structlog
@@ -16,11 +17,11 @@ import structlog
 from p2pml.ensemble.electorate import Electorate
 from p2pml.ensemble.knowledge import Knowledge
 from p2pml.ensemble.schema import Schema
-from p2pml.ensemble.summary import FitCommand, Summary
+from p2pml.ensemble.summary import Epoch, FitCommand, Summary
 from p2pml.errors import RemoteError
-from p2pml.gossip import Member, Node, Status
+from p2pml.gossip import Change, EntryChanged, Member, MemberChanged, Node, Status
 
-from .held import Held, LastWords
+from .held import HELD, Held, LastWords
 from .rare import buggify
 from .wire import PeerWire
 
@@ -29,8 +30,8 @@ KNOWLEDGE = "knowledge"
 FIT = "fit"
 SCHEMA_PATH = "/v1/peer/schema"
 
-FRESH = 1.0
-"""Seconds after which the roll is called anew without news: of who is forgotten, nobody tells."""
+READ = 1024
+"""Entries that stay read: everybody looks at all of them again and again, and they seldom change."""
 
 log = structlog.get_logger()
 
@@ -78,24 +79,62 @@ class Colleagues:
         self._wire = wire
         self._electorate = Electorate()
         self._fetching: dict[str, asyncio.Task[None]] = {}
-        self._read: dict[str, tuple[bytes, Summary | None]] = {}
         self.version = 0
-        """Raised whenever the roll may have changed."""
-        self._roll: tuple[int, float, Roll] | None = None
-        self._known: dict[str, tuple[bytes, Knowledge | None]] = {}
+        """Raised whenever an answer may be another one than before, by who votes or by what they know."""
+        self._roll: Roll | None = None
+        self._me = node.me
+        self._unread: dict[str, None] = {}
+        self._members: dict[str, Colleague] = {}
+        self._everyone: list[Colleague] | None = None
         self.held = Held(node)
 
-    def changed(self) -> None:
-        """A member, what one says, or a schema is new: look at everything anew with the next question."""
+    def heard(self, change: Change) -> None:
+        """A member, or what one says, is new: look at that one anew with the next question."""
+        match change:
+            case MemberChanged(member):
+                self._unread[member.id] = None
+                self.held.heard(member.id)
+            case EntryChanged(owner, key) if key == SUMMARY:
+                self._unread[owner] = None
+            case EntryChanged(owner, key) if key.startswith(HELD):
+                self.held.heard(owner)
+            case EntryChanged(_, key) if key == KNOWLEDGE:
+                self.version += 1
+                return
+            case _:
+                return
+        self._changed()
+
+    def _changed(self) -> None:
         self.version += 1
+        self._roll = self._everyone = None
+
+    def _catch_up(self) -> None:
+        """Read what is new. Nobody tells of this peer itself, nor that somebody is forgotten who never said a word."""
+        if self._me is not (me := self.node.me):
+            self._me = me
+            self._unread[me.id] = None
+            self.held.heard(me.id)
+            self._changed()
+        while self._unread:
+            id, _ = self._unread.popitem()
+            if (member := self.node.member(id)) is None:
+                self._members.pop(id, None)
+            else:
+                self._members[id] = Colleague(member, self.summary(id))
+        if len(self._members) != self.node.remembered():
+            self._members = {member.id: Colleague(member, self.summary(member.id)) for member in self.node.members()}
+            self._changed()
 
     def all(self) -> list[Colleague]:
         """Every member that is still remembered, and every owner of a model that somebody holds, by id."""
-        known = [Colleague(member, self.summary(member.id)) for member in self.node.members()]
-        ids = {colleague.id for colleague in known}
-        forgotten = [self.held.words(owner) for owner in self.held.owners() if owner not in ids]
-        known += [Colleague(_unknown(words), words.summary) for words in forgotten if words is not None]
-        return sorted(known, key=lambda colleague: colleague.id)
+        self._catch_up()
+        if self._everyone is None:
+            forgotten = [self.held.words(owner) for owner in self.held.owners() if owner not in self._members]
+            known = [*self._members.values()]
+            known += [Colleague(_unknown(words), words.summary) for words in forgotten if words is not None]
+            self._everyone = sorted(known, key=lambda colleague: colleague.id)
+        return self._everyone
 
     def held_by(self, colleague: Colleague) -> list[str]:
         """The names of the live peers that hold a replica of a peer's model."""
@@ -104,41 +143,41 @@ class Colleagues:
 
     def summary(self, id: str) -> Summary | None:
         """What a member says of its model; None where there is nothing, or nothing that can be read."""
-        raw = self.node.entries(id).get(SUMMARY)
-        if raw is None:
-            self._read.pop(id, None)
+        if (raw := self.node.entries(id).get(SUMMARY)) is None:
             return None
-        if (read := self._read.get(id)) is None or read[0] != raw:
-            # Every answer looks at all summaries, and they seldom change.
-            read = self._read[id] = (raw, _read_summary(id, raw))
-        return read[1]
+        try:
+            return _read_summary(raw)
+        except RemoteError as error:
+            log.debug("a summary cannot be read", peer=id, why=str(error))
+            return None
 
     def knowledge(self, id: str) -> Knowledge | None:
         """What a member says that it knows of the cluster; None where there is nothing, or nothing that can be read."""
-        raw = self.node.entries(id).get(KNOWLEDGE)
-        if raw is None:
-            self._known.pop(id, None)
+        if (raw := self.node.entries(id).get(KNOWLEDGE)) is None:
             return None
-        if (read := self._known.get(id)) is None or read[0] != raw:
-            read = self._known[id] = (raw, _read_knowledge(id, raw))
-        return read[1]
+        try:
+            return _read_knowledge(raw)
+        except RemoteError as error:
+            log.debug("what a peer knows cannot be read", peer=id, why=str(error))
+            return None
+
+    def fit(self, id: str) -> FitCommand:
+        """The last fit that a member has heard of."""
+        if (raw := self.node.entries(id).get(FIT)) is not None:
+            try:
+                return FitCommand.from_data(_unpack(raw))
+            except RemoteError as error:
+                log.debug("a fit command cannot be read", peer=id, why=str(error))
+        return FitCommand(Epoch())
 
     def highest_fit(self) -> FitCommand:
         """The fit with the highest epoch that any member knows of."""
-        commands = [FitCommand.from_data({"epoch": [0, ""], "model": None})]
-        for member in self.node.members():
-            raw = self.node.entries(member.id).get(FIT)
-            if raw is not None:
-                try:
-                    commands.append(FitCommand.from_data(_unpack(raw)))
-                except RemoteError as error:
-                    log.debug("a fit command cannot be read", peer=member.id, why=str(error))
-        return max(commands, key=lambda command: command.epoch)
+        return max((self.fit(member.id) for member in self.node.members()), key=lambda command: command.epoch)
 
     def learn_schema(self, schema: Schema) -> None:
         """Remember a schema, this peer's own for one, under its fingerprint."""
         self._electorate.learn(schema)
-        self.changed()
+        self._changed()
 
     def schema(self, fingerprint: str) -> Schema | None:
         """The schema of that fingerprint, whoever's it is; None where nobody has shown it here."""
@@ -163,23 +202,21 @@ class Colleagues:
     def roll(self) -> Roll:
         """Whose votes there are to count now: those of live members with a model, and of replicas where a member has
         none or is gone. Others are absent with the reason: who cannot vote yet, does not fit, or was lost."""
-        now = asyncio.get_running_loop().time()
-        if self._roll is None or self._roll[0] != self.version or now > self._roll[1] + FRESH:
-            roll = self._call()
-            if self._roll is not None and roll != self._roll[2]:
-                self.changed()
-            self._roll = self.version, now, roll
-        return self._roll[2]
+        self._catch_up()
+        if self._roll is None:
+            self._roll = self._call()
+        return self._roll
 
     def _call(self) -> Roll:
         everyone = [self._stood_in(colleague) for colleague in self.all()]
         alive = {c.summary.digest for c in everyone if c.summary and c.live and c.words is None}
         # Who comes back without its state folder is somebody new, with the model that it had.
         counted = [c for c in everyone if c.live or (c.words and c.words.model not in alive)]
+        ids = {colleague.id for colleague in counted}
         decided = self._electorate.decide({colleague.id: colleague.summary for colleague in counted})
         voters = tuple(colleague for colleague in counted if colleague.id not in decided.absent)
         absent = [(c.member, decided.absent[c.id]) for c in counted if c.id in decided.absent]
-        absent += [(c.member, why) for c in everyone if c not in counted and (why := why_lost(c))]
+        absent += [(c.member, why) for c in everyone if c.id not in ids and (why := why_lost(c))]
         holders = {voter.id: self._holders(voter) for voter in voters}
         return Roll(decided.schema, voters, tuple(absent), decided.misfits, holders)
 
@@ -223,20 +260,14 @@ class Colleagues:
             log.debug("a peer showed another schema than it named", peer=member.name)
 
 
-def _read_summary(id: str, raw: bytes) -> Summary | None:
-    try:
-        return Summary.from_data(_unpack(raw))
-    except RemoteError as error:
-        log.debug("a summary cannot be read", peer=id, why=str(error))
-        return None
+@lru_cache(maxsize=READ)
+def _read_summary(raw: bytes) -> Summary:
+    return Summary.from_data(_unpack(raw))
 
 
-def _read_knowledge(id: str, raw: bytes) -> Knowledge | None:
-    try:
-        return Knowledge.from_data(_unpack(raw))
-    except RemoteError as error:
-        log.debug("what a peer knows cannot be read", peer=id, why=str(error))
-        return None
+@lru_cache(maxsize=READ)
+def _read_knowledge(raw: bytes) -> Knowledge:
+    return Knowledge.from_data(_unpack(raw))
 
 
 def _unknown(words: LastWords) -> Member:

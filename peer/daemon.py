@@ -116,6 +116,8 @@ class Peer:
         """Whether it hands over what it holds, and answers no new questions."""
         self._stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._unseen: set[str] = set()
+        """Whose new summaries are still to be looked at."""
         self._place: dict[str, Any] = {}
 
     async def start(self) -> None:
@@ -347,13 +349,13 @@ class Peer:
                 portable=trained.portable,
             )
         self._tell(SetEntry(SUMMARY, msgpack.packb(summary.to_data())))
-        self._nudge()
+        self._nudge(self.id)
         self._tell(SetEntry(FIT, msgpack.packb(fitting.wanted.to_data())))
         self.observer.model(self.id)
 
-    def _nudge(self) -> None:
+    def _nudge(self, owner: str | None = None) -> None:
         self.knowing.nudge()
-        self.replicas.nudge()
+        self.replicas.nudge(owner)
 
     def _piece(self, digest: str) -> bytes | None:
         """What this peer has under a digest: of its own, or of a replica; blocks."""
@@ -374,22 +376,25 @@ class Peer:
         self.pump.handle(Join((address,)))
 
     def _on_change(self, change: Change) -> None:
-        self.colleagues.changed()
+        self.colleagues.heard(change)
         match change:
             case MemberChanged(member, before):
                 self._on_member(member, before, self.observer.member(member, before))
             case EntryChanged(owner, key, value) if owner != self.id:
                 if key == FIT:
-                    self.fitting.adopt(self.colleagues.highest_fit())
+                    self.fitting.adopt(self.colleagues.fit(owner))
                 elif key == KNOWLEDGE:
-                    self._nudge()
+                    self._nudge(owner)
                 elif key.startswith(HELD):
-                    self._nudge()
+                    self.knowing.nudge()
                     if (words := self.colleagues.held.read(value)) is not None:
+                        self.replicas.nudge(words.owner)
                         self.observer.model(words.owner)
                 elif key == SUMMARY:
                     self.observer.model(owner)
-                    self._spawn(self._look_at(owner))
+                    if not self._unseen:
+                        self._spawn(self._look_at_new())
+                    self._unseen.add(owner)
                 elif key == PULSE:
                     self.observer.heard_pulse(owner, value)
                 elif key == DRIFT:
@@ -427,14 +432,16 @@ class Peer:
             if twins:
                 log.warning("two peers have one name; give one another with --name", name=member.name, id=member.id[:8])
 
-    async def _look_at(self, owner: str) -> None:
-        """Learn the schema behind a new summary, and say so where it does not fit."""
+    async def _look_at_new(self) -> None:
+        """Learn the schemas behind new summaries, and say so where one does not fit."""
         await self.colleagues.fetch_schemas()
-        self._nudge()
+        owners, self._unseen = self._unseen, set()
+        for owner in owners:
+            self._nudge(owner)
         self.observer.fits()
         for id, why in self.colleagues.roll().misfits.items():
             member = self.node.member(id)
-            if member is not None and id in (owner, self.id):
+            if member is not None and (id in owners or id == self.id):
                 log.warning("a peer's schema does not fit; it takes no part", name=member.name, why=why)
 
     def _spawn(self, work: Any) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import msgpack
 import structlog
@@ -72,66 +72,97 @@ class LastWords:
         """All but the time, packed."""
         return replace(self, gone=0).packed()
 
+    def votes_as(self, other: LastWords) -> bool:
+        """Whether a replica of one casts the same vote as of the other, for a peer that went at the same time."""
+        return (self.model, self.knowledge.density, self.gone) == (other.model, other.knowledge.density, other.gone)
+
     def same(self, other: LastWords | None) -> bool:
         """Whether the same was said of the same model, whenever it went."""
         return other is not None and self.said == other.said
 
 
 class Held:
-    """Reads from the catalogue who holds what."""
+    """Reads from the catalogue who holds what: anew only of those who say something else than before."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._read: dict[bytes, LastWords | None] = {}
-        self._at: int | None = None
-        self._holders: dict[str, dict[str, list[Member]]] = {}
-        self._words: dict[str, LastWords] = {}
+        self._unread: dict[str, None] = {}
+        self._said: dict[str, list[LastWords]] = {}
+        """By holder, of those that live: what each says."""
+        self._by: dict[str, dict[str, Member]] = {}
+        """By owner who says to hold some model of its, by id."""
+        self._known: dict[str, tuple[dict[str, list[Member]], LastWords]] = {}
+        """By owner the holders of each model, and its last words; only as far as somebody asked since they changed."""
+
+    def heard(self, holder: str) -> None:
+        """A member is another one than before, or says something else of what it holds."""
+        self._unread[holder] = None
 
     def holders(self, owner: str, model: str) -> list[Member]:
         """The live peers that hold a replica of this very model, by id."""
-        return self._look()._holders.get(owner, {}).get(model, [])
+        known = self._look(owner)
+        return [] if known is None else known[0].get(model, [])
 
     def words(self, owner: str) -> LastWords | None:
         """The last words of a peer that most of those say who hold its newest model; None where nobody holds one."""
-        return self._look()._words.get(owner)
+        known = self._look(owner)
+        return None if known is None else known[1]
 
     def owners(self) -> list[str]:
         """Whose models somebody holds."""
-        return sorted(self._look()._words)
+        self._catch_up()
+        return sorted(self._by)
 
     def read(self, raw: bytes | None) -> LastWords | None:
         """What an entry of the catalogue says; None where it is empty, or cannot be read."""
         if not raw:
             return None
-        if raw not in self._read:
-            try:
-                self._read[raw] = LastWords.read(raw)
-            except RemoteError as error:
-                log.debug("what a peer holds cannot be read", why=str(error))
-                self._read[raw] = None
-        return self._read[raw]
+        try:
+            return _read(raw)
+        except RemoteError as error:
+            log.debug("what a peer holds cannot be read", why=str(error))
+            return None
 
-    def _look(self) -> Held:
-        """Read the catalogue anew if it has changed."""
-        if self._at == (state := self._node.state()):
-            return self
-        self._at = state
-        read: dict[bytes, LastWords | None] = {}
-        holders: dict[str, dict[str, list[Member]]] = {}
-        said: dict[str, list[LastWords]] = {}
-        for member in self._node.members():
-            if member.status not in (Status.ALIVE, Status.SUSPECT):
+    def _look(self, owner: str) -> tuple[dict[str, list[Member]], LastWords] | None:
+        self._catch_up()
+        if owner not in self._by:
+            return None
+        if owner not in self._known:
+            holders: dict[str, list[Member]] = {}
+            said = []
+            for holder, member in sorted(self._by[owner].items()):
+                for words in self._said[holder]:
+                    if words.owner == owner:
+                        holders.setdefault(words.model, []).append(member)
+                        said.append(words)
+            self._known[owner] = holders, _most_said(said)
+        return self._known[owner]
+
+    def _catch_up(self) -> None:
+        """Read what those say who say something new."""
+        while self._unread:
+            holder, _ = self._unread.popitem()
+            for words in self._said.pop(holder, ()):
+                self._known.pop(words.owner, None)
+                self._by[words.owner].pop(holder, None)
+                if not self._by[words.owner]:
+                    del self._by[words.owner]
+            member = self._node.member(holder)
+            if member is None or member.status not in (Status.ALIVE, Status.SUSPECT):
                 continue
-            entries = self._node.entries(member.id)
-            for key in sorted(key for key in entries if key.startswith(HELD)):
-                words = self.read(raw := entries[key])
-                if words is not None and words.owner != member.id:
-                    read[raw] = words
-                    holders.setdefault(words.owner, {}).setdefault(words.model, []).append(member)
-                    said.setdefault(words.owner, []).append(words)
-        self._read, self._holders = read, holders
-        self._words = {owner: _most_said(all_words) for owner, all_words in said.items()}
-        return self
+            entries = self._node.entries(holder)
+            read = (self.read(entries[key]) for key in sorted(key for key in entries if key.startswith(HELD)))
+            said = [words for words in read if words is not None and words.owner != holder]
+            for words in said:
+                self._known.pop(words.owner, None)
+                self._by.setdefault(words.owner, {})[holder] = member
+            if said:
+                self._said[holder] = said
+
+
+@lru_cache(maxsize=1024)
+def _read(raw: bytes) -> LastWords:
+    return LastWords.read(raw)
 
 
 def entry(slot: int) -> str:

@@ -67,11 +67,20 @@ class Replicas:
         self._news = asyncio.Event()
         self._slots: dict[str, int] = {}
         self._refused: dict[str, None] = {}
-        self._able: tuple[int, list[str]] | None = None
-        """The version of the colleagues, and who could hold replicas then."""
+        self._changed: set[str] = set()
+        """Of whom something changed since the last look."""
+        self._all_at = 0.0
+        """When all must be looked at again."""
+        self._able: list[str] = []
+        """Who could hold replicas at the last look, and for each owner who should."""
+        self._keepers: dict[str, list[str]] = {}
 
-    def nudge(self) -> None:
-        """Something changed: look at it soon."""
+    def nudge(self, owner: str | None = None) -> None:
+        """Something changed of one peer, or of nobody knows whom: look at it soon."""
+        if owner is None:
+            self._all_at = 0.0
+        else:
+            self._changed.add(owner)
         self._news.set()
 
     async def keep_up(self) -> None:
@@ -96,7 +105,7 @@ class Replicas:
     def whole(self, words: LastWords) -> bool:
         """Whether everyone who should hold this model says that it does."""
         holders = {member.id for member in self._colleagues.held.holders(words.owner, words.model)}
-        return set(keepers(words.owner, self._keepers(), self._count)) <= holders
+        return holders.issuperset(self._keepers_of(words.owner))
 
     async def hand_over(self, seconds: float) -> list[str]:
         """Wait until this peer may leave without a loss, for so many seconds at most; whose models then still lack a
@@ -116,6 +125,7 @@ class Replicas:
     def _thin(self) -> list[str]:
         """Of this peer itself, and of those that it holds for and that cannot vote themselves, the names of those whose
         models are not with everyone who should hold them once this peer is gone."""
+        self._find_able()
         names = []
         for colleague in self._colleagues.all():
             votes = colleague.live and colleague.summary is not None and colleague.summary.voting
@@ -126,20 +136,30 @@ class Replicas:
         return names
 
     async def _look(self) -> None:
-        for colleague in self._colleagues.all():
-            if colleague.id != self._me:
-                await self._look_at(colleague)
+        """Look at those of whom something changed; at all where others can hold replicas, or it was long ago."""
+        changed, self._changed = self._changed, set()
+        self._find_able()
+        everyone, now = self._colleagues.all(), asyncio.get_running_loop().time()
+        if thorough := now >= self._all_at:
+            self._all_at = now + AGAIN
+            changed = {colleague.id for colleague in everyone} | self._shelf.words.keys()
+        for colleague in everyone:
+            if colleague.id in changed and colleague.id != self._me:
+                await self._look_at(colleague, thorough)
         known = {colleague.id for colleague in self._colleagues.all()}
         for owner in [owner for owner in self._shelf.words if owner not in known]:
             await self._let_go(owner)
 
-    async def _look_at(self, colleague: Colleague) -> None:
+    async def _look_at(self, colleague: Colleague, thorough: bool = True) -> None:
+        """Hold what is to be held of a peer. What else its owner tells of what it knows changes often at first, and
+        weighs its vote once it is gone: a replica is brought up to that when a look is `thorough`, or it leaves."""
+        thorough |= colleague.summary is not None and colleague.summary.leaving
         words = self._words(colleague)
         held = self._shelf.words.get(colleague.id)
         if words is None or (words.gone and time.time() - words.gone > KEPT):
             await self._let_go(colleague.id)
-        elif self._me in keepers(colleague.id, self._keepers(), self._count):
-            if held is None or held.gone != words.gone or not held.same(words):
+        elif self._me in self._keepers_of(colleague.id):
+            if held is None or not held.votes_as(words) or (thorough and not held.same(words)):
                 await self._take(colleague, words)
         elif held is not None and self.whole(words):
             await self._let_go(colleague.id)
@@ -160,14 +180,17 @@ class Replicas:
         since = told.gone or (held.gone if held else 0) or int(time.time())
         return replace(told, gone=0 if colleague.live else since)
 
-    def _keepers(self) -> list[str]:
-        """Who can hold replicas: the live peers that do not leave. Read anew only after news, as each look asks for it
-        as often as there are peers."""
-        version = self._colleagues.version
-        if self._able is None or self._able[0] != version:
-            everyone = self._colleagues.all()
-            self._able = version, [c.id for c in everyone if c.live and not (c.summary and c.summary.leaving)]
-        return self._able[1]
+    def _find_able(self) -> None:
+        """Find out who can hold replicas: the live peers that do not leave. Others than before may have to hold any."""
+        able = [c.id for c in self._colleagues.all() if c.live and not (c.summary and c.summary.leaving)]
+        if able != self._able:
+            self._able, self._keepers, self._all_at = able, {}, 0.0
+
+    def _keepers_of(self, owner: str) -> list[str]:
+        """Who should hold a peer's model, of those who could at the last look."""
+        if owner not in self._keepers:
+            self._keepers[owner] = keepers(owner, self._able, self._count)
+        return self._keepers[owner]
 
     async def _take(self, colleague: Colleague, words: LastWords) -> None:
         """Hold the model that `words` name."""

@@ -32,7 +32,7 @@ QUEUES = {
     "streams": limits.STREAMS_LIMIT,
 }
 
-ROUNDS = ("probe", "reconnect", "gossip", "compare", "open the catalogue")
+ROUNDS = ("probe", "reconnect", "gossip", "compare", "open the catalogue", "come for more")
 """What a node has one timer for, beside those of its probes, relays and suspicions."""
 
 

@@ -43,12 +43,12 @@ def world(rows: int, seed: int, knowing: bool) -> tuple[np.ndarray[Any, Any], li
 
 def tried(truth: np.ndarray[Any, Any], votes: list[Cast], densities: dict[str, Any]) -> Calibration:
     """The sums of both peers: rows are held out by the one that densities favour, in turn where they know nothing."""
-    total = Calibration()
+    parts = []
     left = densities["a"] > densities["b"] if abs(votes[0][1].values).max() > 2 else np.arange(len(truth)) % 2 == 0
     for me, rows in (("a", left), ("b", ~left)):
         cut = [(id, Vote(None, vote.values[rows]), n) for id, vote, n in votes]
-        total = total.merge(Calibration.of(truth[rows], cut, {id: logs[rows] for id, logs in densities.items()}, me))
-    return total
+        parts.append(Calibration.of(truth[rows], cut, {id: logs[rows] for id, logs in densities.items()}, me))
+    return Calibration.total(parts)
 
 
 def made(losses: list[float], apart: float, told: float = 0.0, errors: list[float] | None = None) -> Calibration:
@@ -113,7 +113,7 @@ def test_sums_over_parts_are_the_sums_over_all_rows() -> None:
         cut = [(id, Vote(None, vote.values[rows]), n) for id, vote, n in votes]
         return Calibration.of(truth[rows], cut, {id: logs[rows] for id, logs in densities.items()}, "a")
 
-    whole, halves = some(slice(0, 100)), some(slice(0, 40)).merge(some(slice(40, 100)))
+    whole, halves = some(slice(0, 100)), Calibration.total([some(slice(0, 40)), some(slice(40, 100))])
     assert halves.rows == whole.rows == 99
     for name in ("losses", "errors", "products", "told", "squares"):
         assert getattr(halves, name) == pytest.approx(getattr(whole, name))
@@ -185,7 +185,7 @@ def test_peers_decide_alike_and_only_in_one_space() -> None:
         return Knowledge("c" * 32, of, calibration)
 
     good = [("one", knows(space, sums)), ("two", knows(space, sums))]
-    assert decide(good) == decide(good[::-1]) == Decision(space, sums.merge(sums).temperature())
+    assert decide(good) == decide(good[::-1]) == Decision(space, Calibration.total([sums, sums]).temperature())
     assert decide([good[0], ("two", None)]).because == NO_SPACE
     assert decide([good[0], ("two", knows(other, sums))]).because == NO_SPACE
     assert decide([good[0], ("two", knows(space, None))]).because == NOT_COMPARED

@@ -246,6 +246,7 @@ def test_streams_are_bounded_and_one_an_address() -> None:
     one = jar(*MANY)
     for peer in (A, A, *MANY[:8]):
         one.hear(peer, More())
+        one.run(one.node._context.settings.probe_timeout)
     assert len(one.opened()) == one.node.queues()["streams"] == limits.PULLS_LIMIT
     for number in range(8):
         one.node._sync.open_stream(("10.0.9.9", 1 + number), [])
@@ -254,6 +255,16 @@ def test_streams_are_bounded_and_one_an_address() -> None:
     for token in (*range(9), *range(9)):
         one.take(StreamFailed(token))
     assert one.node.queues()["streams"] == 0
+
+
+def test_a_burst_of_news_brings_one_stream_at_once_and_one_after_it() -> None:
+    """Each comparison lists everybody, so that the second one brings all of which the others told meanwhile."""
+    one = jar(*MANY)
+    for peer in MANY[:8]:
+        one.hear(peer, More())
+    assert [stream.to for stream in one.opened()] == [MANY[0].address]
+    one.run(one.node._context.settings.probe_timeout)
+    assert [stream.to for stream in one.opened()] == [MANY[0].address, MANY[7].address]
 
 
 def test_a_stream_request_that_is_no_packet_is_refused() -> None:

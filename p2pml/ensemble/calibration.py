@@ -11,7 +11,7 @@ same temperature.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -77,14 +77,16 @@ class Calibration:
             squares=tuple(np.square(told).sum(axis=1).tolist()),
         )
 
-    def merge(self, other: Calibration) -> Calibration:
-        """The sums over both sets of rows."""
+    @classmethod
+    def total(cls, parts: Iterable[Calibration]) -> Calibration:
+        """The sums over the rows of all parts."""
+        all_parts = [cls(), *parts]
         sums = {
-            each.name: tuple(map(sum, zip(getattr(self, each.name), getattr(other, each.name), strict=True)))
-            for each in fields(self)
+            each.name: tuple(map(sum, zip(*(getattr(part, each.name) for part in all_parts), strict=True)))
+            for each in fields(cls)
             if each.name != "rows"
         }
-        return Calibration(self.rows + other.rows, **sums)
+        return cls(sum(part.rows for part in all_parts), **sums)
 
     def temperature(self) -> float | None:
         """The temperature to take; None where the mean is the best that is known.

@@ -99,12 +99,13 @@ def decide(known: Iterable[tuple[str, Knowledge | None]], gone: Collection[str] 
     space = agreed_space(each for id, each in ordered if id not in gone)
     if space is None:
         return Decision(because=NO_SPACE)
-    total = Calibration()
+    parts = []
     for id, each in ordered:
         if each is not None and each.calibration is not None:
-            total = total.merge(each.calibration)
+            parts.append(each.calibration)
         elif id not in gone:
             return Decision(because=NOT_COMPARED)
+    total = Calibration.total(parts)
     if total.rows == 0:
         return Decision(because=NO_ROWS)
     heat = total.temperature()

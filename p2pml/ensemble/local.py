@@ -105,17 +105,17 @@ class _Gossip(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no typ
 
     def _settle(self, schema: Schema, held_out: list[dict[str, Cells]]) -> None:
         """Choose a temperature, or fit the stack, by rows that nobody trained on, each peer's own."""
-        total, grams = Calibration(), []
+        sums, grams = [], []
         for at, part in enumerate(held_out):
             if row_count(part):
                 sheet = Sheet(part)
                 found = (schema.truth(part), self._votes(sheet), self._densities(sheet))
                 if self.combine == AUTO:
-                    total = total.merge(Calibration.of(*found, _text(at)))
+                    sums.append(Calibration.of(*found, _text(at)))
                 else:
                     grams.append(Gram.of(*found))
         if self.combine == AUTO:
-            heat = total.temperature()
+            heat = Calibration.total(sums).temperature()
             self.rule_, self.temperature_ = (MEAN, 1.0) if heat is None else (DENSITY, heat)
         elif grams:
             self.stack_ = functools.reduce(Gram.merge, grams)

@@ -114,7 +114,7 @@ class Node:
             Head: lambda head, packet, source: self._sync.on_head(head, source),
             Digest: lambda digest, packet, source: self._sync.on_digest(digest, source),
             Wants: lambda wants, packet, source: self._sync.on_wants(wants, source),
-            More: lambda more, packet, source: self._sync.open_stream(source),
+            More: lambda more, packet, source: self._sync.on_more(source),
         }
 
     def handle(self, event: Event, now: float) -> list[Effect]:

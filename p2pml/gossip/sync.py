@@ -63,6 +63,8 @@ class Sync:
         self._streams: dict[int, Address] = {}
         self._pulls: set[int] = set()
         self._stream = 0
+        self._came = -math.inf
+        self._coming: Address | None = None
 
     # Asking.
 
@@ -270,6 +272,23 @@ class Sync:
     def streams(self) -> int:
         """How many streams this node has open."""
         return len(self._streams)
+
+    def on_more(self, source: Address) -> None:
+        """Come by stream for what does not fit into a packet: at once, but in a burst of news once for all of it."""
+        context = self._context
+        waiting, self._coming = self._coming is not None, source
+        if not waiting:
+            rest = self._came + context.settings.probe_timeout - context.now
+            if rest > 0:
+                context.timer(rest, self._come)
+            else:
+                self._come()
+
+    def _come(self) -> None:
+        """Come to whoever said last that it has more."""
+        assert self._coming is not None
+        source, self._coming, self._came = self._coming, None, self._context.now
+        self.open_stream(source)
 
     def open_stream(self, address: Address, parts: list[Part] | None = None) -> None:
         """Ask a member by stream for all that we lack, or send it what it lacks."""

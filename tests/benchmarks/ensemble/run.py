@@ -70,7 +70,7 @@ class Rules:
     """What the peers have chosen on their held-out rows, and the answers that follow."""
 
     def __init__(self, trials: Mapping[str, Trial]) -> None:
-        self.heat = functools.reduce(Calibration.merge, (trial.calibration for trial in trials.values())).temperature()
+        self.heat = Calibration.total(trial.calibration for trial in trials.values()).temperature()
         self.gram = functools.reduce(Gram.merge, (trial.gram for trial in trials.values()))
         self.favours = {name: (name, trial.home.favour(self.heat)) for name, trial in trials.items()}
         errors = {name: trial.errors_at(self.heat) for name, trial in trials.items()}
