@@ -147,6 +147,8 @@ class Run:
         self.recovered: float | None = None
         self.resting = False
         """Whether nobody is asked any more."""
+        self.over = False
+        """Whether nothing is done any more: a process that was killed while all end would never end."""
         self.tell: Tell = nobody
         self._broken = asyncio.Event()
         loop.set_exception_handler(self._mishap)
@@ -184,7 +186,7 @@ class Run:
         return True
 
     def _do(self, operation: Any) -> None:
-        if self.loop.now <= self.plan.seconds:
+        if self.loop.now <= self.plan.seconds and not self.over:
             self.kernel.note(str(operation))
             self.seen[f"operation {operation.what}"] += 1
             if operation.what == "fit":
@@ -289,6 +291,9 @@ class Run:
 
     async def _take_down(self) -> None:
         """End all programs, the dead and the paused among them, so that each frees what it holds."""
+        self.over = True
+        for machine in self.machines:
+            machine.mend_disk()
         self.loop.set_exception_handler(lambda loop, context: None)
         await self.client.close()
         self.kernel.network.rules.insert(0, Rule("end", None, None))

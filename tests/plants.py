@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import pytest
 
+from p2pml.ensemble import vote
 from p2pml.ensemble.combine import combine
+from p2pml.ensemble.vote import Vote
 from p2pml.gossip import Status
 from p2pml.gossip.broadcast import Broadcasts
 from p2pml.gossip.catalogue import Catalogue
@@ -22,10 +27,13 @@ from p2pml.gossip.records import merge
 from p2pml.gossip.suspicion import Suspicions
 from p2pml.gossip.sync import Sync
 from p2pml.gossip.wire import Wire
-from p2pml.peer import asking, combining, daemon, identity, store, training
+from p2pml.peer import asking, combining, daemon, identity, reach, store, training
+from p2pml.peer.answers import Missing, Votes
+from p2pml.peer.options import PeerOptions
+from p2pml.simulations import machines
 from p2pml.simulations.daemons import CALM, NO_ERROR, STAYS
-from p2pml.simulations.promises import BOOTED, BOUNDED, FORWARD
-from p2pml.simulations.reports import LATE, UNTRUE
+from p2pml.simulations.promises import BOOTED, BOUNDED, FORWARD, READABLE
+from p2pml.simulations.reports import LATE, UNTRUE, VOTES
 
 Plant: TypeAlias = Callable[[pytest.MonkeyPatch], None]
 
@@ -99,7 +107,7 @@ def no_suspicion(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Suspicions, "update", lambda self, record: None)
 
 
-PLANTS = {
+PLANTS: dict[Plant, tuple[str, float]] = {
     lost_refutation: ("swarm", 30.0),
     stale_timer: ("swarm", 30.0),
     skipped_write: ("swarm", 30.0),
@@ -143,11 +151,13 @@ def no_deadline(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(asking.Asker, "ask", longer)
 
 
-def late_vote_awaited(patch: pytest.MonkeyPatch) -> None:
-    """A vote that is not there by the deadline is taken for one that is."""
-    patch.setattr(
-        asking.Asker, "_outcome", lambda self, *of: next(one for one in of if hasattr(one, "result")).result()
-    )
+def missing_vote_counted(patch: pytest.MonkeyPatch) -> None:
+    """A vote that did not come is counted among those that were cast."""
+
+    def votes(cast: int, expected: int, missing: list[Missing]) -> Votes:
+        return Votes(cast=expected, expected=expected, missing=missing)
+
+    patch.setattr(asking, "Votes", votes)
 
 
 def never_synced(patch: pytest.MonkeyPatch) -> None:
@@ -210,16 +220,52 @@ def another_self(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(daemon, "load_identity", planted)
 
 
+def written_in_place(patch: pytest.MonkeyPatch) -> None:
+    """A file is written where it will be, so that who dies meanwhile leaves half of it."""
+
+    def write(path: Path, content: bytes) -> None:
+        with open(path, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+    patch.setattr(store, "write_durably", write)
+
+
+def vote_trusted(patch: pytest.MonkeyPatch) -> None:
+    """A vote is taken as it comes, whatever is said to be probabilities; nobody holds a replica that votes instead."""
+
+    def read(data: Any, rows: int) -> Vote:
+        return Vote(tuple(data["classes"]), np.frombuffer(data["values"], "<f8").reshape(rows, len(data["classes"])))
+
+    patch.setattr(vote, "_read", read)
+    patch.setattr(machines, "PeerOptions", partial(PeerOptions, replicas=0))
+
+
+def silence_for_ever(patch: pytest.MonkeyPatch) -> None:
+    """A peer that did not answer once is never asked again; nobody holds a replica, which would hide it."""
+
+    async def never(self: reach.Reach, id: str) -> None:
+        await asyncio.Event().wait()
+
+    patch.setattr(reach.Reach, "_check", never)
+    patch.setattr(machines, "PeerOptions", partial(PeerOptions, replicas=0))
+
+
 DAEMON_PLANTS: dict[Plant, tuple[str, str, int]] = {
     counted_twice: ("churn", UNTRUE, 0),
     torn_file_trusted: ("disk-faults", STAYS, 1),
     no_deadline: ("flap", LATE, 0),
-    late_vote_awaited: ("swarm", NO_ERROR, 1),
+    missing_vote_counted: ("swarm", UNTRUE, 0),
     uncommitted_fit: ("churn", FORWARD, 3),
     news_for_ever: ("churn", CALM, 0),
     news_never_replaced: ("churn", BOUNDED, 0),
     undecided_version: ("byzantine", NO_ERROR, 0),
     another_self: ("churn", BOOTED, 0),
+    written_in_place: ("disk-faults", READABLE, 0),
+    never_synced: ("disk-faults", READABLE, 0),
+    vote_trusted: ("byzantine", UNTRUE, 6),
+    silence_for_ever: ("flap", VOTES, 0),
 }
 """Each with a scenario that finds it soon, the property that it breaks, and a seed soon before one that finds it."""
 

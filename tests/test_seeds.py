@@ -28,6 +28,7 @@ DAEMONS: list[Lot] = [
     *(("daemon", name, seed) for seed, name in enumerate(SCENARIOS)),
     *(("daemon", "disk-faults", seed) for seed in (31, 33)),
     *(("daemon", name, 21) for name in ("byzantine", "swarm", "moves")),
+    ("daemon", "partition", 22),
 ]
 """Each scenario, and some once more that few seeds do not exhaust."""
 
