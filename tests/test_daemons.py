@@ -11,7 +11,7 @@ import sys
 import time
 
 import pytest
-from plants import DAEMON_PLANTS, SHRUNK, Plant, never_synced
+from plants import DAEMON_PLANTS, SHRUNK, Plant
 
 import p2pml.ensemble.models  # noqa: F401 (not for the first time in the middle of a run)
 from p2pml.gossip import IdentityConflict
@@ -21,7 +21,6 @@ from p2pml.simulations.cluster import Cluster
 from p2pml.simulations.daemons import run
 from p2pml.simulations.operations import MEANINGS, Operation, in_order
 from p2pml.simulations.plans import Plan
-from p2pml.simulations.promises import READABLE
 from p2pml.simulations.reports import DETERMINISM, EXIT_CODES, Breach
 from p2pml.simulations.scenarios import draw
 from p2pml.simulations.shrinking import shrink
@@ -204,19 +203,9 @@ def test_a_planted_bug_is_found(plant: Plant, monkeypatch: pytest.MonkeyPatch) -
     found(plant, first=DAEMON_PLANTS[plant][2])
 
 
-def test_a_file_that_was_never_synced_is_found_when_the_power_goes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a crash left on disk is held to its digests whenever a machine boots."""
-    never_synced(monkeypatch)
-    breach = run(plan(2, 12.0, at(6.0, "power", 1), at(7.0, "restart", 1))).breach
-    assert breach is not None
-    assert breach.property == READABLE
-
-
-@pytest.mark.parametrize("plant", DAEMON_PLANTS, ids=lambda plant: plant.__name__)
+@pytest.mark.parametrize("plant", SHRUNK, ids=lambda plant: plant.__name__)
 def test_what_finds_a_planted_bug_shrinks(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To at most 6 operations that break the same property again; P2PML_TEST_PLANTS=1 shrinks all, in minutes."""
-    if plant not in SHRUNK and "P2PML_TEST_PLANTS" not in os.environ:
-        pytest.skip("not one of the quick ones")
+    """To at most 6 operations that break the same property again; a benchmark of the simulator shrinks all."""
     plant(monkeypatch)
     search = shrink(run, *found(plant))
     assert len(search.plan.operations) <= 6

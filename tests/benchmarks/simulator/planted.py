@@ -3,7 +3,7 @@
     python tests/benchmarks/simulator/planted.py [--layer core|daemon] [PLANT ...]
 
 One line a bug, of issue 3's fourth check: each is to be found within 500 seeds, from 0 on, and shrunk to at most 6
-operations that break the same property again. All of them take half an hour.
+operations that break the same property again. All of them take some minutes.
 """
 
 from __future__ import annotations
