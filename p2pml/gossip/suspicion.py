@@ -206,7 +206,7 @@ class Suspicions:
         return self.healing or (suspicion is not None and self._context.now < suspicion.frozen)
 
     def _freeze(self, suspicion: Suspicion) -> bool:
-        """Put a verdict off; say whether it was not already."""
+        """Put a verdict off for a while, unless it already is or was too often; say so."""
         context = self._context
         if suspicion.freezes == FREEZES_LIMIT or context.now < suspicion.frozen:
             return False
