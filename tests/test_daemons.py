@@ -15,12 +15,14 @@ from plants import DAEMON_PLANTS, SHRUNK, Plant
 
 import p2pml.ensemble.models  # noqa: F401 (not for the first time in the middle of a run)
 from p2pml.gossip import IdentityConflict
+from p2pml.peer.colleagues import Colleagues
 from p2pml.peer.observing import Observer
 from p2pml.peer.rare import buggify, rare_turns
 from p2pml.simulations.cluster import Cluster
 from p2pml.simulations.daemons import run
 from p2pml.simulations.operations import MEANINGS, Operation, in_order
 from p2pml.simulations.plans import Plan
+from p2pml.simulations.promises import Onlooker
 from p2pml.simulations.reports import DETERMINISM, EXIT_CODES, Breach
 from p2pml.simulations.scenarios import draw
 from p2pml.simulations.shrinking import shrink
@@ -171,6 +173,33 @@ def test_a_peer_that_never_comes_back_is_named_missing_by_all() -> None:
     report = run(gone, rare=0.0)
     assert report.held, report.breach
     assert report.timeline[-1]["alive"] == 3.0
+
+
+def seen(colleagues: Colleagues) -> object:
+    """Who votes, by whom, and who does not; whose incarnation is the latest, nobody is told."""
+    roll = colleagues.roll()
+    voters = [(dataclasses.replace(voter.member, incarnation=0), voter.summary, voter.words) for voter in roll.voters]
+    holders = {id: [member.id for member in members] for id, members in roll.holders.items()}
+    return voters, [(member.id, why) for member, why in roll.absent], roll.misfits, holders
+
+
+def test_what_is_read_of_those_who_said_something_is_what_reading_all_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At every moment of a storm, in which members come, go, and take over what others held."""
+    look, looks = Onlooker.look, []
+
+    def compare(self: Onlooker) -> object:
+        for peer in (machine.peer for machine in self._machines if machine.serving and machine.peer):
+            anew = Colleagues(peer.node, peer.wire)
+            anew._electorate = peer.colleagues._electorate
+            for member in peer.node.members():
+                anew.held.heard(member.id)
+            looks.append(seen(anew) == seen(peer.colleagues))
+        return look(self)
+
+    monkeypatch.setattr(Onlooker, "look", compare)
+    assert run(storm(5, 25.0, 4)).held
+    assert len(looks) > 100
+    assert all(looks)
 
 
 def test_rare_turns_are_taken_in_simulations_alone() -> None:
