@@ -311,6 +311,16 @@ def test_who_is_dead_here_and_alive_there_is_told_once_an_interval() -> None:
     assert [message.record.status for message in one.said(Claim, B.address)] == [Status.DEAD]
 
 
+def test_the_dead_who_refute_as_they_speak_need_no_notice() -> None:
+    """Who only speaks is told."""
+    for said, told in ((Claim(claim(B, Status.ALIVE, 1)), False), (Nack(0), True)):
+        one = jar(A, B)
+        one.bury(A, B)
+        one.hear(B, said)
+        notices = [message.record.status for message in one.said(Claim, B.address)]
+        assert (Status.DEAD in notices) == told
+
+
 def test_the_memory_of_notices_is_bounded() -> None:
     """A flood of the dead does not fill it."""
     one = Jar(ME, settings=replace(Settings.lan(), max_members=5000))
