@@ -14,12 +14,15 @@ from enum import StrEnum
 from functools import lru_cache
 from hashlib import blake2b
 from ipaddress import ip_address
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from p2pml.errors import BadInput
 
 from . import limits
 from .value import value
+
+if TYPE_CHECKING:
+    from .messages import Line
 
 Address: TypeAlias = tuple[str, int]
 """An IP address (never a host name) and a port, the same for UDP and TCP."""
@@ -113,6 +116,8 @@ class Record:
     """The claim's part of the hash of a node's tables."""
     packed: bytes | None = field(init=False, compare=False, repr=False, default=None)
     """The claim as it is written in packets, once it has been."""
+    line: Line | None = field(init=False, compare=False, repr=False, default=None)
+    """The member's line in the last digest: a large table is compared often, and most lines are as they were."""
 
     def __post_init__(self) -> None:
         """Compute once what is compared often."""
