@@ -378,6 +378,19 @@ def test_equal_states_skip_the_sync() -> None:
         assert bool(digests) == differs
 
 
+@pytest.mark.parametrize(("agreed", "least", "most"), [(False, 16, 20), (True, 3, 5)])
+def test_a_newcomer_compares_at_every_interval(agreed: bool, least: int, most: int) -> None:
+    """For two sync intervals, until its tables were once those of a member."""
+    one, asked = jar(A), 0
+    for second in range(20):
+        one.clear()
+        one.run(1)
+        for ping in one.said(Ping):
+            one.hear(A, Ack(ping.sequence, one.node.state() + (second > 0 or not agreed)))
+        asked += len(one.said(Digest))
+    assert least <= asked <= most
+
+
 def test_one_difference_brings_one_comparison() -> None:
     """It waits for the news to arrive by itself; after it, the tables are taken to be equal until an ack differs."""
     one = jar(A, B, settings=replace(Settings.lan(), suspicion_alpha=1e6))
@@ -397,6 +410,7 @@ def test_what_samples_of_a_large_table_do_not_find_is_looked_for_in_all_of_it() 
     one = jar(*MANY)
     one.hush()
     sync, context = one.node._sync, one.node._context
+    sync.on_state(MANY[0].id, context.state)
     for compared in range(1, 6):
         sync.on_state(MANY[0].id, context.state + 1)
         sync._compare()

@@ -56,7 +56,7 @@ class Sync:
         self.agreed_at: float | None = None
         """When a member last had the very same tables (s); `None` before the first time."""
         self._armed = False
-        self._last = -math.inf
+        self._last = self._first = -math.inf
         self._rest = context.settings.probe_interval
         self._pulled: dict[str, tuple[tuple[int, int], float]] = {}
         """Which generation and version of whom was lately asked for, and when (s): the oldest first."""
@@ -72,7 +72,8 @@ class Sync:
         """Note whether a member's tables are as ours, and arrange a comparison if they are not.
 
         It comes a probe interval later, when the news of what has just changed has arrived by itself. The next ones
-        follow after one, two, four and so on up to the sync interval, as one that has just joined has much to learn.
+        follow after one, two, four and so on up to the sync interval; those of a newcomer, who has much to learn, at
+        every probe interval until it was once as another.
         """
         context = self._context
         if state == context.state:
@@ -94,7 +95,10 @@ class Sync:
         self._differing.clear()
         if differing:
             sync, lull = context.settings.sync_interval, context.now - self._last
-            self._rest = context.settings.probe_interval if lull >= 2 * sync else min(2 * self._rest, sync)
+            if self._last == -math.inf:
+                self._first = context.now
+            new = self.agreed_at is None and context.now - self._first < 2 * sync
+            self._rest = context.settings.probe_interval if new or lull >= 2 * sync else min(2 * self._rest, sync)
             self._last = context.now
             chosen = context.rng.choice(differing)
             settled = self._rest == sync and not context.broadcasts.subjects
@@ -215,8 +219,10 @@ class Sync:
         return [*parts, context.wire.part(More())] if more else parts
 
     def _line(self, record: Record) -> Line:
-        collected, version = self._context.catalogue.known(record.id, record.epoch)
-        return Line(record.id, record.generation, record.rank & STRENGTH_MASK, collected, version)
+        known, line = self._context.catalogue.known(record.id, record.epoch), record.line
+        if line is None or line[3:] != known:
+            line = record.line = Line(record.id, record.generation, record.rank & STRENGTH_MASK, *known)
+        return line
 
     # News of the catalogue.
 
