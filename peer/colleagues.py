@@ -7,9 +7,10 @@ once. `Colleagues.roll` is the one place that decides who is expected to vote, a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 import msgpack
 import structlog
@@ -34,6 +35,8 @@ READ = 1024
 """Entries that stay read: everybody looks at all of them again and again, and they seldom change."""
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,32 +146,25 @@ class Colleagues:
 
     def summary(self, id: str) -> Summary | None:
         """What a member says of its model; None where there is nothing, or nothing that can be read."""
-        if (raw := self.node.entries(id).get(SUMMARY)) is None:
-            return None
-        try:
-            return _read_summary(raw)
-        except RemoteError as error:
-            log.debug("a summary cannot be read", peer=id, why=str(error))
-            return None
+        return self._entry(id, SUMMARY, _read_summary)
 
     def knowledge(self, id: str) -> Knowledge | None:
         """What a member says that it knows of the cluster; None where there is nothing, or nothing that can be read."""
-        if (raw := self.node.entries(id).get(KNOWLEDGE)) is None:
-            return None
-        try:
-            return _read_knowledge(raw)
-        except RemoteError as error:
-            log.debug("what a peer knows cannot be read", peer=id, why=str(error))
-            return None
+        return self._entry(id, KNOWLEDGE, _read_knowledge)
 
     def fit(self, id: str) -> FitCommand:
         """The last fit that a member has heard of."""
-        if (raw := self.node.entries(id).get(FIT)) is not None:
-            try:
-                return FitCommand.from_data(_unpack(raw))
-            except RemoteError as error:
-                log.debug("a fit command cannot be read", peer=id, why=str(error))
-        return FitCommand(Epoch())
+        return self._entry(id, FIT, _read_fit) or FitCommand(Epoch())
+
+    def _entry(self, id: str, key: str, read: Callable[[bytes], T]) -> T | None:
+        """An entry of a member; None where there is none, or none that can be read."""
+        if (raw := self.node.entries(id).get(key)) is None:
+            return None
+        try:
+            return read(raw)
+        except RemoteError as error:
+            log.debug("an entry of a peer cannot be read", peer=id, entry=key, why=str(error))
+            return None
 
     def highest_fit(self) -> FitCommand:
         """The fit with the highest epoch that any member knows of."""
@@ -268,6 +264,10 @@ def _read_summary(raw: bytes) -> Summary:
 @lru_cache(maxsize=READ)
 def _read_knowledge(raw: bytes) -> Knowledge:
     return Knowledge.from_data(_unpack(raw))
+
+
+def _read_fit(raw: bytes) -> FitCommand:
+    return FitCommand.from_data(_unpack(raw))
 
 
 def _unknown(words: LastWords) -> Member:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from p2pml.ensemble.values import Columns
-from p2pml.errors import BadInput, NoVotes
+from p2pml.errors import NoVotes
 
 from .training import Trained, Trainer
 from .voting import Voting
@@ -35,9 +35,7 @@ class Holdouts:
 
     def trained(self) -> Trained:
         """The model that serves; BadInput where there is none yet."""
-        if self._voting.trained is None:
-            raise BadInput("this peer has no model yet; ask again when its training is done")
-        return self._voting.trained
+        return self._voting.serving()
 
     async def blocks(self, trained: Trained, seconds: float) -> AsyncIterator[Block]:
         """All of the model's held-out rows; raises NoVotes where they are not done with within `seconds`."""

@@ -66,6 +66,12 @@ class Voting:
         self._took: dict[tuple[str, int], float] = {}
         """Seconds that votes took lately, by the model and the binary digits of the number of rows."""
 
+    def serving(self) -> Trained:
+        """The model that serves; `BadInput` where there is none yet."""
+        if self.trained is None:
+            raise BadInput("this peer has no model yet; ask again when its training is done")
+        return self.trained
+
     async def vote(self, columns: Columns, first_row: int = 1, space: str | None = None) -> Ballot:
         """The vote on every row, with densities if this peer's is in `space`.
 
@@ -152,9 +158,7 @@ class Voting:
         return None if replica is None else self._replica(replica, space)
 
     def _own(self, space: str | None) -> _Voter:
-        trained, ground = self.trained, self.ground
-        if trained is None:
-            raise BadInput("this peer has no model yet; ask again when its training is done")
+        trained, ground = self.serving(), self.ground
         if ground is None or ground.space.digest != space or ground.sample_file != trained.sample_file:
             ground = None
         model = trained.model

@@ -50,8 +50,8 @@ class Typed(Sheet):
         self._said, self._others = said, others
         self._places = {name: (numbers[1], at) for at, name in enumerate(numbers[0])}
         self._days = {name: at for at, name in enumerate(days[0])}
-        self._read = {(texts, name): cells for name, cells in said.items()}
-        self._read |= {(dates, name): days[1][:, at] for name, at in self._days.items()}
+        self._made = {(texts, name): cells for name, cells in said.items()}
+        self._made |= {(dates, name): days[1][:, at] for name, at in self._days.items()}
 
     @property
     def rows(self) -> int:
@@ -85,12 +85,6 @@ class Typed(Sheet):
             block = number_matrix(strange, list(strange), first_row)
             self._places |= {name: (block, at) for at, name in enumerate(strange)}
         return super().matrix(names, first_row)
-
-    def read(self, reader: Any, name: str, first_row: int) -> Any:
-        """What `reader` makes of a column."""
-        if (reader, name) not in self._read:
-            self._read[reader, name] = reader(self[name], name, first_row)
-        return self._read[reader, name]
 
     def to_data(self) -> dict[str, Any]:
         """As plain data for msgpack; arrays are raw and little-endian."""

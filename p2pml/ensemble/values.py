@@ -73,7 +73,6 @@ class Sheet(Mapping[str, Sequence[object]]):
     def __init__(self, columns: Columns) -> None:
         self._columns = columns
         self._places: dict[str, tuple[Floats, int]] = {}
-        self._read: dict[tuple[Callable[..., object], str], object] = {}
         self._coded: Mapping[str, Coded] = {}
         self._made: dict[object, object] = {}
 
@@ -88,7 +87,7 @@ class Sheet(Mapping[str, Sequence[object]]):
         return row_count(self._columns)
 
     def once(self, key: object, make: Callable[[], T]) -> T:
-        """What was made of these rows under a key, be it by another model; made where nobody has."""
+        """What was made of these rows under a key, be it for another model; made where nobody has."""
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]  # type: ignore[return-value]
@@ -124,9 +123,7 @@ class Sheet(Mapping[str, Sequence[object]]):
 
     def read(self, reader: Callable[[Sequence[object], str, int], T], name: str, first_row: int) -> T:
         """What `reader`, one of those below, makes of a column."""
-        if (reader, name) not in self._read:
-            self._read[reader, name] = reader(self._columns[name], name, first_row)
-        return self._read[reader, name]  # type: ignore[return-value]
+        return self.once((reader, name), lambda: reader(self[name], name, first_row))
 
 
 def read_column(

@@ -16,7 +16,7 @@ from . import limits
 from .context import HEAD, ROOM, Context
 from .effects import AnswerStream, EntryChanged, OpenStream
 from .messages import Claim, Delta, Digest, Head, Line, Message, More, Wants
-from .records import STRENGTH_MASK, Address, Record, Status
+from .records import Address, Record, Status
 from .wire import Part
 
 LINE_LEAST = 1 + 18 + 4
@@ -221,7 +221,7 @@ class Sync:
     def _line(self, record: Record) -> Line:
         known, line = self._context.catalogue.known(record.id, record.epoch), record.line
         if line is None or line[3:] != known:
-            line = record.line = Line(record.id, record.generation, record.rank & STRENGTH_MASK, *known)
+            line = record.line = Line(record.id, record.generation, record.strength, *known)
         return line
 
     # News of the catalogue.
