@@ -8,13 +8,10 @@ from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import suppress
 from datetime import date, time
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from p2pml.errors import BadInput
-from p2pml.peer.blocks import BLOCK_BYTES, BLOCK_ROWS, Block, Row, halved
-
-if TYPE_CHECKING:
-    from p2pml.peer.table import Table
+from p2pml.peer.blocks import BLOCK_BYTES, BLOCK_ROWS, Block, halved, size_of
 
 T = TypeVar("T")
 
@@ -72,26 +69,26 @@ def _gather(file: str, skip: int, reached: Callable[[float], None]) -> Generator
 
     # Not sys.stdin: a reader that waits for input would hold its lock when the program ends.
     source = open(0, "rb", closefd=False) if file == "-" else file  # noqa: SIM115 (there is nothing to close)
-    columns: list[str] = []
-    data: list[Row] = []
-    first_row, size, left = skip + 1, 0, skip
+    data: dict[str, list[object]] = {}
+    first_row, rows, size, left = skip + 1, 0, 0, skip
     for table in read_blocks(source, READ_ROWS, reached):
-        columns = list(table.columns)
         if left >= table.rows > 0:
             left -= table.rows
             continue
-        rows: list[Row] = list(map(list, zip(*map(_plain, table.columns.values()), strict=True)))
-        for some, weight in halved(rows[left:], _size(table), BLOCK_BYTES):
-            if data and (size + weight > BLOCK_BYTES or len(data) + len(some) > BLOCK_ROWS):
-                yield Block(columns, data, first_row)
-                first_row, data, size = first_row + len(data), [], 0
-            data.extend(some)
+        columns = {name: _plain(cells) for name, cells in table.columns.items()}
+        for start, end, weight in halved(left, table.rows, size_of(columns), BLOCK_BYTES):
+            if rows and (size + weight > BLOCK_BYTES or rows + end - start > BLOCK_ROWS):
+                yield Block(data, rows, first_row)
+                data, first_row, rows, size = {}, first_row + rows, 0, 0
+            for name, cells in columns.items():
+                data.setdefault(name, []).extend(cells[start:end])
+            rows += end - start
             size += weight
         left = 0
     if left:
         raise BadInput(f"{file} has fewer than the {skip:,} rows that the interrupted run has read.")
-    if data or first_row == 1:
-        yield Block(columns, data, first_row)
+    if rows or first_row == 1:
+        yield Block(data, rows, first_row)
 
 
 def _plain(cells: list[object]) -> list[object]:
@@ -103,9 +100,3 @@ def _plain_cell(cell: object) -> object:
     if cell is None or isinstance(cell, str | int | float):
         return cell
     return cell.isoformat() if isinstance(cell, date | time) else str(cell)
-
-
-def _size(table: Table) -> int:
-    """About how many bytes the table's cells take in a request."""
-    # 9 bytes are a number in msgpack, and more than the mark of a short text.
-    return sum(sum(len(cell) if isinstance(cell, str) else 9 for cell in cells) for cells in table.columns.values())

@@ -81,8 +81,6 @@ class Story:
         self._digits = digits
         self._parts = parts
         self._questions = digits.questions()
-        self._columns = list(self._questions)
-        self._rows = list(zip(*self._questions.values(), strict=True))
         self._truth = digits.unseen[digits.schema.target]
 
     async def tell(self) -> None:
@@ -141,11 +139,11 @@ class Story:
 
         began = time.monotonic()
         async with PeerClient(peer.address, LOOPBACK) as client:
-            answer = await client.predict(self._columns, self._rows)
+            answer = await client.predict(self._questions)
         tally = Tally()
         tally.add(answer["votes"])
         took = (time.monotonic() - began) * 1000
-        print(f"{peer.name} was asked about {len(self._rows)} digits that nobody trained on.")
+        print(f"{peer.name} was asked about {len(self._truth)} digits that nobody trained on.")
         print(f"It answered in {took:.0f} ms with {tally}.\n")
         return answer
 
@@ -166,7 +164,7 @@ class Story:
         for peer in self._processes.peers:
             async with PeerClient(peer.address, LOOPBACK) as client:
                 ballot = await client.vote(self._questions)
-            vote = Vote.from_data(ballot["vote"], len(self._rows))
+            vote = Vote.from_data(ballot["vote"], len(self._truth))
             rows.append([f"{peer.name} alone", ballot["rows"], self._digits.score(self._digits.unseen, vote)])
         cast = answer["votes"]["cast"]
         rows.append([f"the ensemble of {cast}", sum(int(str(row[1])) for row in rows), self._accuracy(answer)])

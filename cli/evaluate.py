@@ -84,9 +84,7 @@ async def _evaluate(file: str | None, where: Where, combine: str | None, compare
 
         async def ask(block: Block) -> Evaluated:
             return await contact.ask(
-                lambda peer: peer.evaluate(
-                    block.columns, block.data, combine=combine, statistics=True, first_row=block.first_row
-                )
+                lambda peer: peer.evaluate(block.columns, combine=combine, statistics=True, first_row=block.first_row)
             )
 
         await put(blocks_of(file), ask, lambda block, answer: total.add(answer))

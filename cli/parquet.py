@@ -39,9 +39,7 @@ class ParquetPredictions:
 
     def write(self, block: Block, answer: Predicted) -> None:
         """Write one block; the first decides the types of the columns."""
-        added = self._added.columns(block, answer)
-        cells = zip(*block.data, strict=True) if block.data else [()] * len(block.columns)
-        columns: dict[str, Sequence[object]] = dict(zip(block.columns, cells, strict=True)) | added
+        columns: dict[str, Sequence[object]] = {**block.columns, **self._added.columns(block, answer)}
         if self._schema is None:
             self._schema = self._arrow.schema([(name, self._type(cells)) for name, cells in columns.items()])
             self._stream.write(self._schema.serialize())

@@ -148,7 +148,7 @@ class Run:
                 self._writer.write(block, answer)
                 self.tally.add(answer["votes"])
                 self.used[answer.get("combined", answer["combine"])] = answer.get("because")
-                self.rows += len(block.data)
+                self.rows += block.rows
                 if self._growing is not None:
                     self._growing.note(self.rows, self.state())
                 say(f"{number(self.rows)} rows predicted, {self.tally}{self._left()}")
@@ -178,7 +178,7 @@ class Run:
 
             async def ask(block: Block) -> Predicted:
                 return await contact.ask(
-                    lambda peer: peer.predict(block.columns, block.data, first_row=block.first_row, **self._settings)
+                    lambda peer: peer.predict(block.columns, first_row=block.first_row, **self._settings)
                 )
 
             await put(blocks_of(self._file, self._skipped, self._reached), ask, take)

@@ -97,7 +97,7 @@ class Added:
             added |= dict(zip(names, columns, strict=True))
         if not self._begun:
             self._begun = True
-            if taken := [name for name in added if name in set(block.columns)]:
+            if taken := [name for name in added if name in block.columns]:
                 raise BadInput(f"The file has a column {taken[0]!r} already, which predict would add: rename it.")
         return added
 
@@ -122,11 +122,12 @@ class CsvPredictions:
         if not self._headed:
             self._headed = True
             self._csv.writerow([*block.columns, *added])
-        rows = ((*row, *more) for row, more in zip(block.data, zip(*added.values(), strict=True), strict=True))
-        if any(bool in set(map(type, cells)) for cells in (*block.data, *added.values())):
-            rows = (tuple(map(cell, row)) for row in rows)
         # Python's own writer puts all but booleans as `cell` does.
-        self._csv.writerows(rows)
+        columns = (
+            map(cell, cells) if bool in set(map(type, cells)) else cells
+            for cells in (*block.columns.values(), *added.values())
+        )
+        self._csv.writerows(zip(*columns, strict=True))
 
     def finish(self, votes: Votes, took: float) -> None:
         """Nothing: a CSV ends with its rows."""
@@ -183,7 +184,7 @@ class JsonPredictions:
         for name, values in rows.items():
             if name not in self._waiting:
                 self._waiting[name] = SpooledTemporaryFile(WAITING, "w+", encoding="utf-8")  # noqa: SIM115 (see `_copy`)
-            self._waiting[name].write(comma + self._inside(values or [None] * len(block.data)))
+            self._waiting[name].write(comma + self._inside(values or [None] * block.rows))
 
     def _copy(self, waiting: IO[str]) -> None:
         with waiting:

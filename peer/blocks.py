@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 T = TypeVar("T")
-Row = list[object]
 
 IN_FLIGHT = 2
 """Blocks at a peer at once: one is answered while another travels, and no more are held in memory."""
@@ -23,34 +22,45 @@ BLOCK_BYTES = 3 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Some rows of a table; `first_row` is the number of the first, counted from 1."""
+    """Some rows of a table, column by column; `first_row` is the number of the first, counted from 1."""
 
-    columns: list[str]
-    data: list[Row]
+    columns: dict[str, list[object]]
+    rows: int
     first_row: int
 
 
-def halved(rows: list[Row], size: int, most: int) -> Iterator[tuple[list[Row], int]]:
-    """`rows` in pieces of at most `most` characters, with their sizes, taken to be alike."""
-    if size <= most or len(rows) <= 1:
-        yield rows, size
+def size_of(columns: Mapping[str, Sequence[object]]) -> int:
+    """About how many bytes the cells take in a request."""
+    return sum(map(_size, columns.values()))
+
+
+def _size(cells: Sequence[object]) -> int:
+    try:
+        return sum(map(len, cells))  # type: ignore[arg-type]
+    except TypeError:
+        # 9 bytes are a number in msgpack, and more than the mark of a short text.
+        return sum(len(cell) if isinstance(cell, str) else 9 for cell in cells)
+
+
+def halved(start: int, end: int, size: int, most: int) -> Iterator[tuple[int, int, int]]:
+    """The rows from `start` to `end` in pieces of at most `most` characters: where each begins and ends, and its size,
+    rows taken to be alike."""
+    if size <= most or end - start <= 1:
+        yield start, end, size
         return
-    middle = len(rows) // 2
-    yield from halved(rows[:middle], size // 2, most)
-    yield from halved(rows[middle:], size // 2, most)
+    middle = (start + end) // 2
+    yield from halved(start, middle, size // 2, most)
+    yield from halved(middle, end, size // 2, most)
 
 
 async def cut(columns: Mapping[str, list[object]]) -> AsyncIterator[Block]:
     """The rows of a table in memory; at least one block, which may hold no row."""
-    names, rows = list(columns), len(next(iter(columns.values()), ()))
-    for start in range(0, max(rows, 1), BLOCK_ROWS):
-        piece = [cells[start : start + BLOCK_ROWS] for cells in columns.values()]
-        # 9 bytes are a number in msgpack, and more than the mark of a short text.
-        size = sum(len(cell) if isinstance(cell, str) else 9 for cells in piece for cell in cells)
-        first_row = start + 1
-        for data, _ in halved([list(row) for row in zip(*piece, strict=True)], size, BLOCK_BYTES):
-            yield Block(names, data, first_row)
-            first_row += len(data)
+    rows = len(next(iter(columns.values()), ()))
+    for first in range(0, max(rows, 1), BLOCK_ROWS):
+        last = min(rows, first + BLOCK_ROWS)
+        size = size_of({name: cells[first:last] for name, cells in columns.items()})
+        for start, end, _ in halved(first, last, size, BLOCK_BYTES):
+            yield Block({name: cells[start:end] for name, cells in columns.items()}, end - start, start + 1)
 
 
 async def put(

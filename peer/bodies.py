@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from aiohttp import web
 
+from p2pml.ensemble.values import row_count
 from p2pml.errors import BadInput
 
 from .asking import MAX_DEADLINE
@@ -31,9 +32,9 @@ class UnsupportedBody(BadInput):
 
 
 class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Rows to predict: either `rows`, or `columns` with `data`. `deadline` is in seconds, by default 5
-    and one more for each 1,000 rows. `sure` asks for how sure the answer is at each row, and `interval`, a probability,
-    for bounds that hold with it.
+    """Rows to predict: either `rows`, or `columns` with `data`, a list for each row, or with `cells`, a list for each
+    column, which is read fastest. `deadline` is in seconds, by default 5 and one more for each 1,000 rows. `sure` asks
+    for how sure the answer is at each row, and `interval`, a probability, for bounds that hold with it.
 
     `first_row` is the number that errors give the first row, for rows that are a block of a longer table.
     """
@@ -41,6 +42,7 @@ class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
     rows: list[dict[str, Cell]] | None = None
     columns: list[str] | None = None
     data: list[list[Cell]] | None = None
+    cells: list[list[Cell]] | None = None
     combine: Rule = "auto"
     deadline: Deadline | None = None
     proba: bool = False
@@ -96,11 +98,15 @@ def encode(answer: Any, request: web.Request) -> web.Response:
 
 def columns_of(request: PredictRequest | EvaluateRequest) -> tuple[dict[str, list[object]], int]:
     """The cells of each column, and the number of rows; raises `BadInput` where the rows are not rectangular."""
-    if request.rows is not None and request.columns is None and request.data is None:
-        return _from_rows(request.rows, request.first_row), len(request.rows)
-    if request.rows is None and request.columns is not None and request.data is not None:
-        return _from_data(request.columns, request.data, request.first_row), len(request.data)
-    raise BadInput('the body must hold either "rows", or "columns" and "data"; see /openapi.json')
+    cells = request.cells if isinstance(request, PredictRequest) else None
+    match request.rows, request.columns, request.data, cells:
+        case list(rows), None, None, None:
+            return _from_rows(rows, request.first_row), len(rows)
+        case None, list(columns), list(data), None:
+            return _from_data(columns, data, request.first_row), len(data)
+        case None, list(columns), None, list(cells):
+            return _from_cells(columns, cells), len(cells[0]) if cells else 0
+    raise BadInput('the body must hold either "rows", or "columns" with "data" or "cells"; see /openapi.json')
 
 
 def _from_rows(rows: list[dict[str, Cell]], first_row: int) -> dict[str, list[object]]:
@@ -116,14 +122,27 @@ def _from_rows(rows: list[dict[str, Cell]], first_row: int) -> dict[str, list[ob
 
 def _from_data(columns: list[str], data: list[list[Cell]], first_row: int) -> dict[str, list[object]]:
     width = len(columns)
-    if len(set(columns)) != width:
-        twice = next(name for name in columns if columns.count(name) > 1)
-        raise BadInput(f'the column {twice!r} stands twice in "columns"; send each one once')
+    _check_names(columns)
     for number, row in enumerate(data, first_row):
         if len(row) != width:
             raise BadInput(f"row {number} has {len(row)} cells for {width} columns; send null where a value is missing")
     cells = zip(*data, strict=True) if data else ((),) * width
     return {name: list(column) for name, column in zip(columns, cells, strict=True)}
+
+
+def _from_cells(columns: list[str], cells: list[list[Cell]]) -> dict[str, list[object]]:
+    _check_names(columns)
+    if len(cells) != len(columns):
+        raise BadInput(f'"cells" holds {len(cells)} lists for {len(columns)} columns; send one for each')
+    table: dict[str, list[object]] = dict(zip(columns, cells, strict=True))  # type: ignore[arg-type]
+    row_count(table)
+    return table
+
+
+def _check_names(columns: list[str]) -> None:
+    if len(set(columns)) != len(columns):
+        twice = next(name for name in columns if columns.count(name) > 1)
+        raise BadInput(f'the column {twice!r} stands twice in "columns"; send each one once')
 
 
 def _decode_json(raw: bytes, shape: type[T]) -> T:

@@ -102,8 +102,7 @@ class PeerClient:
 
     async def predict(
         self,
-        columns: Sequence[str],
-        data: Sequence[Sequence[object]],
+        columns: Mapping[str, Sequence[object]],
         *,
         combine: str | None = None,
         deadline: float | None = None,
@@ -112,18 +111,19 @@ class PeerClient:
         interval: float | None = None,
         first_row: int = 1,
     ) -> Predicted:
-        """Predictions for `data`, a list of rows in the order of `columns`; what else is asked for is as in the API.
+        """Predictions for the rows of a table, the cells of each column; what else is asked for is as in the API.
 
         `first_row` is the number of the first of them in the caller's file, for errors that name a row.
         """
-        body = {"columns": columns, "data": data, "combine": combine, "deadline": deadline, "proba": proba}
+        rows = len(next(iter(columns.values()), ()))
+        body = {"combine": combine, "deadline": deadline, "proba": proba}
         # Left out where it is not asked for: a peer of 0.1 does not know it.
         body |= {"interval": interval, "sure": sure or None}
-        answer = await self._call("POST", PREDICT_PATH, Predicted, _limit(deadline), body, first_row)
-        if len(answer["predictions"]) != len(data):
-            raise RemoteError(f"{self} answered {len(answer['predictions'])} predictions for {len(data)} rows.")
+        answer = await self._call("POST", PREDICT_PATH, Predicted, _limit(deadline), body, columns, first_row)
+        if len(answer["predictions"]) != rows:
+            raise RemoteError(f"{self} answered {len(answer['predictions'])} predictions for {rows} rows.")
         beside: dict[str, Any] = {**answer}
-        if any(len(beside.get(name) or data) != len(data) for name in BESIDE):
+        if any(beside.get(name) and len(beside[name]) != rows for name in BESIDE):
             raise RemoteError(f"{self} answered more or fewer of something than there are rows.")
         if proba:
             self._check_probabilities(answer)
@@ -131,8 +131,7 @@ class PeerClient:
 
     async def evaluate(
         self,
-        columns: Sequence[str] | None = None,
-        data: Sequence[Sequence[object]] | None = None,
+        columns: Mapping[str, Sequence[object]] | None = None,
         *,
         combine: str | None = None,
         deadline: float | None = None,
@@ -140,13 +139,13 @@ class PeerClient:
         compare: bool = False,
         first_row: int = 1,
     ) -> Evaluated:
-        """Scores of the ensemble on `data` (rows with the target), or else on all peers' held-out rows."""
-        body = {"columns": columns, "data": data, "combine": combine, "deadline": deadline}
+        """Scores of the ensemble on the rows of a table, with the target, or else on all peers' held-out rows."""
+        body: dict[str, Any] = {"combine": combine, "deadline": deadline}
         if statistics:
             body["statistics"] = True
         if compare:
             body["compare"] = True
-        return await self._call("POST", "/v1/evaluate", Evaluated, _limit(deadline), body, first_row)
+        return await self._call("POST", "/v1/evaluate", Evaluated, _limit(deadline), body, columns, first_row)
 
     async def fit(self, model: str | None = None, *, wait: bool = True) -> Fitted:
         """Have every peer retrain; `wait` until they have."""
@@ -218,16 +217,15 @@ class PeerClient:
         shape: type[T],
         seconds: float,
         body: dict[str, Any] | None = None,
+        columns: Mapping[str, Sequence[object]] | None = None,
         first_row: int = 1,
     ) -> T:
-        content = None
         if body is not None:
             # None means the peer's default, which is said by leaving the name out.
             body = {name: value for name, value in body.items() if value is not None}
             if first_row != 1:
                 body["first_row"] = first_row
-            content = msgspec.msgpack.encode(body)
-        raw = await self._exchange(method, path, content, seconds)
+        raw = await self._exchange(method, path, body, columns, seconds)
         try:
             msgspec.convert(raw, shape)
         except (msgspec.ValidationError, RecursionError) as error:
@@ -236,20 +234,32 @@ class PeerClient:
         answer: T = raw
         return answer
 
-    async def _exchange(self, method: str, path: str, content: bytes | None, seconds: float) -> Any:
+    async def _exchange(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None,
+        columns: Mapping[str, Sequence[object]] | None,
+        seconds: float,
+    ) -> Any:
         assert self._session is not None, "a PeerClient is used inside `async with`"
-        if path == PREDICT_PATH and content is not None and (link := await self._linked(seconds)) is not None:
+        if path == PREDICT_PATH and columns is not None and (link := await self._linked(seconds)) is not None:
+            asked = {**(body or {}), "columns": list(columns), "cells": list(columns.values())}
+            content = msgspec.msgpack.encode(asked)
             with self._troubles(seconds):
                 answered = await link.ask(Question.PREDICT, content, seconds)
                 if answered.status == 200:
                     return msgspec.msgpack.decode(answered.body)
                 raise self._complaint(answered.status, PROBLEM, msgspec.json.decode(answered.body))
+        if columns is not None:
+            # As any version reads them.
+            body = {**(body or {}), "columns": list(columns), "data": list(zip(*columns.values(), strict=True))}
         with self._troubles(seconds):
             async with self._session.request(
                 method,
                 f"http://{self}{path}",
-                data=content,
-                headers={"Content-Type": MSGPACK} if content is not None else None,
+                data=None if body is None else msgspec.msgpack.encode(body),
+                headers=None if body is None else {"Content-Type": MSGPACK},
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, GLANCE)),
             ) as response:

@@ -77,7 +77,6 @@ class AsyncEnsemble:
             return await self._contact.ask(
                 lambda peer: peer.predict(
                     block.columns,
-                    block.data,
                     combine=combine,
                     deadline=deadline,
                     proba=True,
@@ -129,7 +128,6 @@ class AsyncEnsemble:
             return await self._contact.ask(
                 lambda peer: peer.evaluate(
                     block.columns,
-                    block.data,
                     combine=combine,
                     deadline=deadline,
                     statistics=True,

@@ -63,9 +63,9 @@ class Client:
     def __init__(self, run: Run, every: float) -> None:
         """Have asked nothing yet; a question is asked every so many seconds."""
         self._run, self._every = run, every
-        self._rows = questions(ROWS, run.plan.seed)
-        self._columns = {name: [row[place] for row in self._rows] for place, name in enumerate(NAMES)}
-        self._truth = [truth(row) for row in self._rows]
+        rows = questions(ROWS, run.plan.seed)
+        self._columns = {name: [row[place] for row in rows] for place, name in enumerate(NAMES)}
+        self._truth = [truth(row) for row in rows]
         self._clients: dict[Address, PeerClient] = {}
         self._votes: dict[str, Vote] = {}
         self._asked: list[Question] = []
@@ -92,7 +92,7 @@ class Client:
         answer: Predicted | None = None
         try:
             client = await self._client(machine)
-            answer = await client.predict(NAMES, self._rows, combine="mean", deadline=DEADLINE, proba=True)
+            answer = await client.predict(self._columns, combine="mean", deadline=DEADLINE, proba=True)
         except P2pmlError as error:
             question.error = str(error)
         question.took = loop.now - question.at

@@ -38,7 +38,8 @@ def client(peer: Peer) -> PeerClient:
 
 
 async def ask(asked: PeerClient, data: list[list[object]], **how: Any) -> Any:
-    return await asked.predict(ROWS["columns"], data, combine="mean", proba=True, **how)
+    columns = dict(zip(ROWS["columns"], zip(*data, strict=True), strict=True))
+    return await asked.predict(columns, combine="mean", proba=True, **how)
 
 
 async def test_small_questions_at_once_are_answered_each_by_its_own_rows(peers: list[Peer]) -> None:

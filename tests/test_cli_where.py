@@ -152,10 +152,10 @@ async def test_another_peer_takes_over_when_the_asked_one_dies(
     ann.others = [bob]
     found(monkeypatch, ann)
     async with Contact(Where()) as contact:
-        await contact.ask(lambda peer: peer.predict(["a"], [["1"]]))
+        await contact.ask(lambda peer: peer.predict({"a": ["1"]}))
         await asyncio.to_thread(ann.stop)
         found(monkeypatch)
-        answer = await contact.ask(lambda peer: peer.predict(["a"], [["2"]]))
+        answer = await contact.ask(lambda peer: peer.predict({"a": ["2"]}))
     assert answer["predictions"] == ["2-bob"]
 
 
@@ -167,7 +167,7 @@ async def test_questions_at_once_move_on_to_the_same_peer(
     found(monkeypatch, ann, bob)
     ann.replies["/v1/predict"] = drop
     async with Contact(Where()) as contact:
-        answers = await asyncio.gather(*(contact.ask(lambda peer: peer.predict(["a"], [["1"]])) for _ in range(2)))
+        answers = await asyncio.gather(*(contact.ask(lambda peer: peer.predict({"a": ["1"]})) for _ in range(2)))
     assert [answer["predictions"] for answer in answers] == [["1-bob"], ["1-bob"]]
 
 
@@ -185,7 +185,7 @@ async def test_no_votes_is_the_answer_when_everyone_alive_says_so(
     found(monkeypatch, pair[0])
     async with Contact(Where()) as contact:
         with pytest.raises(NoVotes, match="no peer has a model yet"):
-            await contact.ask(lambda peer: peer.predict(["a"], [["1"]]))
+            await contact.ask(lambda peer: peer.predict({"a": ["1"]}))
     assert [len(peer.requests("/v1/predict")) for peer in pair] == [1, 1]
 
 

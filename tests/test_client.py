@@ -19,9 +19,9 @@ def peer() -> Iterator[FakePeer]:
         yield fake
 
 
-async def predict(peer: FakePeer, data: list[list[object]] | None = None, **settings: Any) -> Any:
+async def predict(peer: FakePeer, **settings: Any) -> Any:
     async with PeerClient(peer.address) as asked:
-        return await asked.predict(["a"], [["1"], ["2"]] if data is None else data, **settings)
+        return await asked.predict({"a": ["1", "2"]}, **settings)
 
 
 async def test_a_block_of_rows_travels_as_it_is_and_comes_back_as_predictions(peer: FakePeer) -> None:

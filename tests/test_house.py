@@ -41,7 +41,7 @@ ARROWS = {
 
 LIBRARIES = {
     "p2pml.gossip": {"msgpack"},
-    "p2pml.ensemble": {"msgpack", "numpy", "onnx", "onnxruntime", "scipy", "sklearn"},
+    "p2pml.ensemble": {"msgpack", "msgspec", "numpy", "onnx", "onnxruntime", "scipy", "sklearn"},
     "p2pml.simulations": {"distributed", "msgpack", "numpy", "structlog"},
 }
 """What else a room may import beside the standard library, where that is limited."""

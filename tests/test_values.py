@@ -39,6 +39,25 @@ def test_numbers_read_what_was_written_whatever_the_spelling(values: list[float]
         assert np.array_equal(numbers(cells, "x"), expected)
 
 
+written = st.decimals(allow_nan=False, allow_infinity=False, places=12).map(str) | finite.map(repr) | st.just("")
+odd = st.sampled_from([",", "1,2", "null", "[1", "2]", '"a', 'b"', "+1", "1.", "x", "\ud800", "true", " 1"])
+
+
+@given(st.lists(written | odd))
+def test_texts_read_in_one_go_are_what_each_is_alone(cells: list[str]) -> None:
+    """To the last digit; and what is no number is one in no company."""
+
+    def read(cells: list[str]) -> list[float] | None:
+        try:
+            return list(numbers(cells, "x"))
+        except BadValue:
+            return None
+
+    alone = [read([cell, "-"]) for cell in cells]
+    expected = None if None in alone else [each[0] for each in alone if each]
+    assert str(read(cells)) == str(expected)
+
+
 @pytest.mark.parametrize("spelling", [*sorted(MISSING_SPELLINGS), None, math.nan, Decimal("NaN")])
 @pytest.mark.parametrize("dress", [str, str.upper, str.title, lambda text: f"  {text} "])
 def test_each_usual_spelling_is_missing_in_every_kind_of_column(spelling: object, dress: object) -> None:

@@ -130,18 +130,26 @@ class Reader:
         days = np.empty((rows, len(self._days)))
         for at, name in enumerate(self._days):
             days[:, at] = dates(columns[name], name, first_row)
-        said = {name: texts(columns[name], name, first_row) for name in self._categories}
         coded: dict[str, Coded] = {}
+        said: dict[str, list[str | None]] = {}
         if rows >= CODED:
-            coded, said = {name: _coded(cells) for name, cells in said.items()}, {}
+            coded = {name: _coded(columns[name], name, first_row) for name in self._categories}
+        else:
+            said = {name: texts(columns[name], name, first_row) for name in self._categories}
         others = {name: columns[name] for name in self._empty}
         return Typed(rows, (self._numbers, numbers), (self._days, days), coded, said, others)
 
 
-def _coded(cells: list[str | None]) -> Coded:
-    levels = list(dict.fromkeys(cells))
+def _coded(cells: Sequence[object], name: str, first_row: int) -> Coded:
+    if not _PLAIN.issuperset(map(type, cells)):
+        cells = texts(cells, name, first_row)
+    # Each spelling is looked at once, and several may be the same text.
+    spelled = dict.fromkeys(cells)
+    said = texts(list(spelled), name, first_row)
+    levels = list(dict.fromkeys(said))
     places = {text: at for at, text in enumerate(levels)}
-    return levels, np.fromiter(map(places.__getitem__, cells), np.int64, len(cells))
+    codes = dict(zip(spelled, map(places.__getitem__, said), strict=True))
+    return levels, np.fromiter(map(codes.__getitem__, cells), np.int64, len(cells))
 
 
 def _packed(codes: NDArray[np.int64], levels: int) -> bytes:

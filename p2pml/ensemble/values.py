@@ -13,6 +13,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import TypeVar
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -51,6 +52,8 @@ _PLAIN = frozenset((str, type(None)))
 _NUMBERS = frozenset((float, type(None)))
 """What numpy reads by itself, None as NaN."""
 _NAN = math.nan
+_JSON = msgspec.json.Decoder(list[float | None])
+"""Reads a column of decimals several times faster than Python does cell by cell, and to the same last digit."""
 
 
 class Kind(StrEnum):
@@ -277,6 +280,8 @@ def _floats(cells: list[object]) -> Floats | None:
     kinds = set(map(type, cells))
     if kinds <= _NUMBERS:
         return np.array(cells, np.float64)
+    if kinds <= _PLAIN and (plain := _plain_floats(cells)) is not None:
+        return plain
     try:
         parsed = np.fromiter(map(float, cells), np.float64, len(cells))  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
@@ -289,6 +294,16 @@ def _floats(cells: list[object]) -> Floats | None:
     if str in kinds and any(type(cell) is str and "_" in cell for cell in cells):
         return None
     return parsed
+
+
+def _plain_floats(cells: list[object]) -> Floats | None:
+    """Texts that are all empty or numbers as JSON writes them, read in one go; None if any is another."""
+    try:
+        read = _JSON.decode(f"[{','.join([cell or 'null' for cell in cells])}]")  # type: ignore[misc]
+    except (msgspec.MsgspecError, UnicodeEncodeError):
+        return None
+    # A comma within a cell makes two of it, and nothing makes fewer.
+    return np.array(read, np.float64) if len(read) == len(cells) else None
 
 
 def _is_missing(cell: object) -> bool:

@@ -71,11 +71,11 @@ class Bench:
 
     async def peers(self, peers: list[RealPeer], rows: int, concurrency: int) -> None:
         """Three peers, asked through the first."""
-        data = questions(rows)
+        columns = dict(zip(NAMES, zip(*questions(rows), strict=True), strict=True))
         async with PeerClient(peers[0].address) as client:
 
             async def ask() -> object:
-                answer = await client.predict(NAMES, data, proba=True)
+                answer = await client.predict(columns, proba=True)
                 assert answer["votes"]["cast"] == 3
                 return answer
 

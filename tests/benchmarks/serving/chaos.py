@@ -101,7 +101,7 @@ class Chaos:
         began, answer, why = time.monotonic(), None, ""
 
         async def put(client: PeerClient) -> Predicted:
-            return await client.predict(["x"], [[0.5]], combine="mean", deadline=self._deadline)
+            return await client.predict({"x": [0.5]}, combine="mean", deadline=self._deadline)
 
         try:
             answer = await (asked.ask(put) if isinstance(asked, Contact) else put(asked))
@@ -157,7 +157,7 @@ class Chaos:
         async with PeerClient(peer.address) as client:
             while True:
                 try:
-                    await client.predict(["x"], [[0.5]], deadline=self._deadline)
+                    await client.predict({"x": [0.5]}, deadline=self._deadline)
                 except P2pmlError:
                     await asyncio.sleep(0.1)
                 else:
