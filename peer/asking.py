@@ -1,13 +1,11 @@
-"""Asking for all: one peer sends the rows to every voter at once and combines what came by the deadline."""
+"""Asking for all: what one peer is asked, it asks every voter, and combines what came by the deadline."""
 
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, chain
-from typing import ParamSpec, TypeVar, cast
+from typing import cast
 
 import structlog
 
@@ -15,24 +13,17 @@ from p2pml.ensemble.combine import RULES, Answer, Cast
 from p2pml.ensemble.electorate import SCHEMA_UNKNOWN
 from p2pml.ensemble.knowledge import AUTO, LOCAL, NO_SPACE, STACKED, Decision
 from p2pml.ensemble.schema import Schema
-from p2pml.ensemble.typed import Reader, Typed
+from p2pml.ensemble.typed import Reader
 from p2pml.ensemble.values import Columns
 from p2pml.errors import BadInput, NoVotes, RemoteError
-from p2pml.gossip import Member, Status
 
-from .answers import Missing, StoodIn, Votes
-from .ballots import Ballot, Question, Wanted, read_ballots
-from .ballots import Cast as Said
+from .ballots import Ballot
 from .batching import Batches
-from .colleagues import Colleague, Colleagues, Roll
+from .colleagues import Colleagues, Roll
 from .combining import Asked, Plan, combined, compared
-from .covering import Choose, cover, firsts
+from .covering import firsts
 from .knowing import Answered, Knowing
-from .pace import Pace
-from .reach import Reach
-from .round import Round
-from .voting import QUICK, Voting
-from .wire import PeerWire
+from .polling import Polling, off_the_loop
 
 DEADLINE = 5.0
 """Seconds for an answer where the user sets none, beside those for its rows."""
@@ -46,18 +37,9 @@ SMALL = 16
 """Rows of a question that may share its way with others: one of more gains nothing."""
 WAYS = 64
 """Ways of asking that are kept prepared: a few in practice, and levels may be any."""
-GUESS = 1e-5
-"""Seconds that a vote on one row is taken to need before one was cast: what a forest takes."""
-DOUBT = 1.0
-"""Seconds that count against a holder which is suspected or about to leave: it is asked where nobody else is left."""
-TURNS = 3
-"""Turns of the loop after which a question is with the system: the others vote while this peer does."""
 
 ALL_RULES = (AUTO, LOCAL, STACKED, *RULES)
 """Every rule that can be asked for."""
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -93,16 +75,10 @@ _Kind = tuple[_Way, str, tuple[str, ...]]
 class Asker:
     """Fans a question out over the cluster."""
 
-    def __init__(
-        self, me: str, colleagues: Colleagues, voting: Voting, wire: PeerWire, reach: Reach, knowing: Knowing
-    ) -> None:
-        self._me = me
-        self._knowing = knowing
+    def __init__(self, colleagues: Colleagues, knowing: Knowing, polling: Polling) -> None:
         self._colleagues = colleagues
-        self._voting = voting
-        self._wire = wire
-        self._reach = reach
-        self._pace = Pace()
+        self._knowing = knowing
+        self._polling = polling
         self._prepared: dict[_Way, _Prepared] = {}
         self._batches: Batches[_Kind, _Small, Asked] = Batches(self._together)
 
@@ -134,8 +110,8 @@ class Asker:
     async def all_votes(self, columns: Columns, rows: int, space: str) -> Answered:
         """What every voter says of some rows, and its densities in `space`; raises as `ask` does."""
         roll = self._colleagues.roll()
-        asked = await _off_the_loop(rows, Reader(_known(roll)).read, columns)
-        heard, _ = await self._hear(_by_owner(roll), asked, 1, EVALUATION_DEADLINE, space, firsts)
+        asked = await off_the_loop(rows, Reader(_known(roll)).read, columns)
+        heard, _ = await self._polling.hear(_by_owner(roll), asked, 1, EVALUATION_DEADLINE, space, firsts)
         densities = {id: ballot.density for id, ballot in heard.items() if ballot.density is not None}
         return Answered(_casts(heard), densities, complete=len(densities) == len(roll.voters))
 
@@ -144,9 +120,11 @@ class Asker:
         until = asyncio.get_running_loop().time() + seconds
         roll = self._colleagues.roll()
         plans = [await self._plan(rule, False, None, roll, seconds) for rule in ALL_RULES]
-        asked = await _off_the_loop(rows, Reader(_known(roll)).read, columns)
+        asked = await off_the_loop(rows, Reader(_known(roll)).read, columns)
         space = self._knowing.space_of(roll.voters)
-        heard, _ = await self._hear(_by_owner(roll), asked, 1, until - asyncio.get_running_loop().time(), space, firsts)
+        heard, _ = await self._polling.hear(
+            _by_owner(roll), asked, 1, until - asyncio.get_running_loop().time(), space, firsts
+        )
         return await asyncio.to_thread(compared, heard, plans)
 
     async def _together(self, kind: _Kind, batch: list[_Small]) -> list[Asked | Exception]:
@@ -171,14 +149,14 @@ class Asker:
         if prepared is None or prepared.version != self._colleagues.version:
             version, roll = self._colleagues.version, self._colleagues.roll()
             reader = Reader(_known(roll))
-            self._pace.keep_only({holder.id for holders in roll.holders.values() for holder in holders})
+            self._polling.keep_only(roll)
             prepared = _Prepared(version, roll, reader, await self._plan(*way, roll, small.until - loop.time()))
             self._prepared = {**self._prepared, way: prepared} if len(self._prepared) < WAYS else {way: prepared}
         plan, schema = prepared.plan, prepared.reader.schema
-        asked = await _off_the_loop(small.rows, prepared.reader.read, small.columns, small.first_row)
+        asked = await off_the_loop(small.rows, prepared.reader.read, small.columns, small.first_row)
         left = small.until - loop.time()
-        heard, votes = await self._hear(prepared.roll, asked, small.first_row, left, plan.space)
-        return await _off_the_loop(small.rows, combined, heard, plan, schema, votes)
+        heard, votes = await self._polling.hear(prepared.roll, asked, small.first_row, left, plan.space)
+        return await off_the_loop(small.rows, combined, heard, plan, schema, votes)
 
     async def _plan(self, rule: str, sure: bool, level: float | None, roll: Roll, seconds: float) -> Plan:
         if level is not None and rule != AUTO:
@@ -206,88 +184,6 @@ class Asker:
             errors=knowing.errors(voters, decision) if level is not None else {},
         )
 
-    async def _hear(
-        self,
-        roll: Roll,
-        asked: Typed,
-        first_row: int,
-        seconds: float,
-        space: str | None,
-        choose: Choose | None = None,
-    ) -> tuple[dict[str, Ballot], Votes]:
-        """The ballots by peer id that came within `seconds`, and who is missing; `choose` says whom to ask, by default
-        by what that costs."""
-        deadline = asyncio.get_running_loop().time() + seconds
-        question = await _off_the_loop(asked.rows, Question, asked, first_row, space)
-        wanted = {voter.id: _wanted(voter) for voter in roll.voters}
-        cast = self._own(wanted, roll, question)
-        missing: list[Missing] = [_missing(m.id, m.name, why) for m, why in roll.absent]
-        if len(cast) < len(wanted):
-            open_votes = {id: each for id, each in wanted.items() if id not in cast}
-            round = self._round(open_votes, roll, question, deadline, choose)
-            await round.run(deadline)
-            cast |= round.cast
-            for voter in roll.voters:
-                if voter.id not in cast:
-                    late = f"no answer within {seconds:.3g} s" if voter.id in round.late else None
-                    why = late or "; ".join(round.why[voter.id]) or "nobody holds its model"
-                    missing.append(_missing(voter.id, voter.member.name, why))
-        missing.sort(key=lambda entry: entry["peer"])
-        if not cast:
-            raise NoVotes(_nobody(roll, missing))
-        votes = Votes(cast=len(cast), expected=roll.expected, missing=missing)
-        stood_in = [
-            StoodIn(peer=voter.id, name=voter.member.name, by=cast[voter.id][1].name)
-            for voter in roll.voters
-            if voter.id in cast and cast[voter.id][1].id != voter.id
-        ]
-        if stood_in:
-            votes["replicas"] = sorted(stood_in, key=lambda entry: entry["peer"])
-        return {voter.id: cast[voter.id][0] for voter in roll.voters if voter.id in cast}, votes
-
-    def _own(self, wanted: dict[str, Wanted], roll: Roll, question: Question) -> dict[str, tuple[Ballot, Member]]:
-        """All votes, where this peer holds all models and casts them in no time; else none."""
-        if not all(holders and holders[0].id == self._me for holders in roll.holders.values()):
-            return {}
-        cast = self._voting.cast_at_once(list(wanted.values()), question.rows, question.first_row, question.space)
-        return {each.owner: (each, roll.holders[each.owner][0]) for each in cast or () if isinstance(each, Ballot)}
-
-    def _round(
-        self, wanted: dict[str, Wanted], roll: Roll, question: Question, deadline: float, choose: Choose | None
-    ) -> Round:
-        """The votes that are asked for, each of whoever holds its model and can be reached."""
-        rows, loop = question.rows.rows, asyncio.get_running_loop()
-        took = {id: self._voting.usual(each, rows) for id, each in wanted.items()}
-        # Of models that this peer does not hold it knows no more than that they are like the others.
-        known = [seconds for seconds in took.values() if seconds is not None]
-        like = sum(known) / len(known) if known else GUESS * rows
-        doubtful = {voter.id for voter in roll.voters if voter.summary and voter.summary.leaving}
-        doubtful |= {each.id for holders in roll.holders.values() for each in holders if each.status is Status.SUSPECT}
-
-        def cheapest(holders: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-            return cover(
-                holders,
-                lambda voter: like if (seconds := took[voter]) is None else seconds,
-                lambda holder: self._pace.ahead(holder, loop.time()) + (DOUBT if holder in doubtful else 0.0),
-                self._me,
-            )
-
-        async def ask(holder: Member, voters: list[str]) -> Mapping[str, Said]:
-            return await self._from(holder, [wanted[id] for id in voters], question, deadline, like)
-
-        round = Round(
-            {id: roll.holders[id] for id in wanted},
-            choose or cheapest,
-            ask,
-            lambda holder, votes: self._pace.hedge(holder.id, rows * votes),
-            self._reach.failed,
-        )
-        for id in wanted:
-            for holder in roll.holders[id]:
-                if (reason := self._reach.why_not(holder.id)) is not None:
-                    round.refused(id, holder, reason)
-        return round
-
     async def _fetch_schemas(self, seconds: float) -> None:
         """Fetch the schemas that are named and not known yet."""
         try:
@@ -295,36 +191,6 @@ class Asker:
                 await self._colleagues.fetch_schemas()
         except TimeoutError:
             log.debug("some schemas did not arrive in time")
-
-    async def _from(
-        self, holder: Member, wanted: list[Wanted], question: Question, deadline: float, like: float
-    ) -> Mapping[str, Said]:
-        """A holder's votes, each of which usually takes `like` seconds; raises `RemoteError` or `BadInput`."""
-        rows, loop = question.rows.rows, asyncio.get_running_loop()
-        if holder.id == self._me:
-            for _ in range(TURNS):
-                await asyncio.sleep(0)
-            cast = await self._voting.cast(wanted, question.rows, question.first_row, question.space)
-            return {each.owner: each for each in cast}
-        began, size = loop.time(), rows * len(wanted)
-        left = min(deadline - began, self._pace.patience(holder.id, size) or math.inf)
-        data = await self._wire.vote(holder, question.packed(wanted), lambda: question.body(wanted), left)
-        now = loop.time()
-        self._pace.heard(holder.id, size, now - began)
-        self._pace.apart(holder.id, max(0.0, now - began - like * len(wanted)), now)
-        return await _off_the_loop(rows, read_ballots, data, rows, wanted, holder.id)
-
-
-async def _off_the_loop(rows: int, work: Callable[P, T], *how: P.args, **more: P.kwargs) -> T:
-    """Do some work on so many rows: at once where they are few, else in a thread."""
-    if rows <= QUICK:
-        return work(*how, **more)
-    return await asyncio.to_thread(work, *how, **more)
-
-
-def _wanted(voter: Colleague) -> Wanted:
-    assert voter.summary is not None
-    return Wanted(voter.id, voter.summary.digest or "")
 
 
 def _casts(ballots: dict[str, Ballot]) -> list[Cast]:
@@ -342,12 +208,3 @@ def _known(roll: Roll) -> Schema:
         reasons = "; ".join(f"{member.name}: {why}" for member, why in roll.absent)
         raise NoVotes(f"no peer can vote yet ({reasons}); wait for the training to end, or look at `p2pml peers`")
     return roll.schema
-
-
-def _missing(id: str, name: str, reason: str) -> Missing:
-    return Missing(peer=id, name=name, reason=reason)
-
-
-def _nobody(roll: Roll, missing: list[Missing]) -> str:
-    reasons = "; ".join(f"{entry['name']}: {entry['reason']}" for entry in missing)
-    return f"none of the {roll.expected} peers cast a vote ({reasons})"

@@ -59,6 +59,7 @@ from .metrics import Metrics
 from .observing import Observer
 from .options import PeerOptions
 from .pieces import Fetcher, Pieces
+from .polling import Polling
 from .presenting import peer_row
 from .pulse import PULSE
 from .pump import Pump
@@ -205,7 +206,7 @@ class Peer:
             lambda key, said: self._tell(SetEntry(key, said)),
         )
         self.pieces = Pieces(self._piece)
-        self.asker = Asker(self.id, self.colleagues, self.voting, wire, self.reach, self.knowing)
+        self.asker = Asker(self.colleagues, self.knowing, Polling(self.id, self.voting, wire, self.reach))
         least, holdouts = self.options.min_count, Holdouts(self.voting, self.trainer)
         self.comparer = Comparer(self.id, least, self.colleagues, self.asker, holdouts, wire, self.reach)
         self.evaluator = Evaluator(self.id, self.colleagues, self.asker, holdouts, wire, self.reach, self.comparer)
