@@ -19,7 +19,7 @@ from .answering import Answering
 from .answering import Handler as LinkHandler
 from .answers import Predicted
 from .asking import DEADLINE, DEADLINE_PER_ROW, EVALUATION_DEADLINE
-from .ballots import MAX_MODELS, Cast, PackedQuestion, Wanted, ballots_data
+from .ballots import MAX_MODELS, Cast, PackedQuestion, SumQuestion, Wanted, ballots_data
 from .bodies import (
     LARGE,
     MAX_BODY,
@@ -69,6 +69,7 @@ STALLED = 30.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Packed = TypeVar("Packed", bound=PackedQuestion)
 
 log = structlog.get_logger()
 
@@ -107,11 +108,13 @@ class Api:
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
-        # Apart: if questions could take the room of votes, peers that are all asked at once would starve each other.
-        self._questions, self._votes = Room("questions"), Room("votes")
+        # Apart: if questions could take the room of votes, peers that are all asked at once would starve each other. So
+        # would sums, which wait for votes too.
+        self._questions, self._votes, self._sums = Room("questions"), Room("votes"), Room("sums")
         self._links = Answering(
             {
                 Question.VOTE: LinkHandler(self._vote_over_link, self._vote_at_once),
+                Question.SUM: LinkHandler(self._sum_over_link),
                 Question.PREDICT: LinkHandler(self._predict_over_link),
             }
         )
@@ -301,7 +304,7 @@ class Api:
     def _vote_at_once(self, body: bytes, seconds: float) -> bytes | None:
         if len(body) > LARGE or buggify("api.vote-late"):
             return None
-        asked, rows = _packed_question(body)
+        asked, rows = _packed_question(body, PackedQuestion)
         cast = self._peer.voting.cast_at_once(asked.models, rows, asked.first_row, asked.space)
         return None if cast is None else _packed_ballots(cast)
 
@@ -309,11 +312,18 @@ class Api:
         with self._votes.taken(len(body)):
             if buggify("api.vote-late"):
                 await asyncio.sleep(LONG)
-            asked, rows = await _off_the_loop(body, _packed_question, body)
+            asked, rows = await _off_the_loop(body, _packed_question, body, PackedQuestion)
             # Beyond its deadline nobody waits for it.
             async with asyncio.timeout(seconds):
                 cast = await self._peer.voting.cast(asked.models, rows, asked.first_row, asked.space)
             return await _off_the_loop(body, _packed_ballots, cast)
+
+    async def _sum_over_link(self, body: bytes, seconds: float) -> bytes:
+        self._stays()
+        with self._sums.taken(len(body)):
+            asked, rows = await _off_the_loop(body, _packed_question, body, SumQuestion)
+            partial = await self._peer.polling.add_up(asked, rows, seconds)
+            return await _off_the_loop(body, msgspec.msgpack.encode, partial.to_data())
 
     async def _close_links(self, app: web.Application) -> None:
         await self._links.close(LAST_ANSWERS)
@@ -362,8 +372,8 @@ class Room:
             self._bytes -= size
 
 
-def _packed_question(body: bytes) -> tuple[PackedQuestion, Typed]:
-    asked = decode(body, MSGPACK, PackedQuestion)
+def _packed_question(body: bytes, shape: type[Packed]) -> tuple[Packed, Typed]:
+    asked = decode(body, MSGPACK, shape)
     return asked, Typed.from_data(asked.rows)
 
 

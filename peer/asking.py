@@ -111,9 +111,10 @@ class Asker:
         """What every voter says of some rows, and its densities in `space`; raises as `ask` does."""
         roll = self._colleagues.roll()
         asked = await off_the_loop(rows, Reader(_known(roll)).read, columns)
-        heard, _ = await self._polling.hear(_by_owner(roll), asked, 1, EVALUATION_DEADLINE, space, firsts)
-        densities = {id: ballot.density for id, ballot in heard.items() if ballot.density is not None}
-        return Answered(_casts(heard), densities, complete=len(densities) == len(roll.voters))
+        heard, _ = await self._polling.hear(_by_owner(roll), asked, 1, EVALUATION_DEADLINE, space, choose=firsts)
+        ballots = heard.ballots
+        densities = {id: ballot.density for id, ballot in ballots.items() if ballot.density is not None}
+        return Answered(_casts(ballots), densities, complete=len(densities) == len(roll.voters))
 
     async def compare(self, columns: Columns, rows: int, seconds: float) -> dict[str, Answer]:
         """The answers by all rules, and of each peer alone, from one round of votes; raises as `ask` does."""
@@ -122,10 +123,9 @@ class Asker:
         plans = [await self._plan(rule, False, None, roll, seconds) for rule in ALL_RULES]
         asked = await off_the_loop(rows, Reader(_known(roll)).read, columns)
         space = self._knowing.space_of(roll.voters)
-        heard, _ = await self._polling.hear(
-            _by_owner(roll), asked, 1, until - asyncio.get_running_loop().time(), space, firsts
-        )
-        return await asyncio.to_thread(compared, heard, plans)
+        left = until - asyncio.get_running_loop().time()
+        heard, _ = await self._polling.hear(_by_owner(roll), asked, 1, left, space, choose=firsts)
+        return await asyncio.to_thread(compared, heard.ballots, plans)
 
     async def _together(self, kind: _Kind, batch: list[_Small]) -> list[Asked | Exception]:
         """The answer to each question of a batch. Where one has a fault, all are asked alone: each hears of its own."""
@@ -155,8 +155,10 @@ class Asker:
         plan, schema = prepared.plan, prepared.reader.schema
         asked = await off_the_loop(small.rows, prepared.reader.read, small.columns, small.first_row)
         left = small.until - loop.time()
-        heard, votes = await self._polling.hear(prepared.roll, asked, small.first_row, left, plan.space)
-        return await off_the_loop(small.rows, combined, heard, plan, schema, votes)
+        heard, votes = await self._polling.hear(
+            prepared.roll, asked, small.first_row, left, plan.space, adding=plan.adding
+        )
+        return await off_the_loop(small.rows, combined, heard.ballots, heard.partials, plan, schema, votes)
 
     async def _plan(self, rule: str, sure: bool, level: float | None, roll: Roll, seconds: float) -> Plan:
         if level is not None and rule != AUTO:

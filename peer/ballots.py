@@ -31,6 +31,14 @@ class Wanted(msgspec.Struct, frozen=True, array_like=True):
     model: str
 
 
+class Adding(msgspec.Struct, frozen=True):
+    """How votes are added up: evenly or by their models' training rows, and, where there is a temperature, by their
+    densities too: of those one vote may lack its own, and then it is the former that counts."""
+
+    by_rows: bool = False
+    temperature: Annotated[float, msgspec.Meta(gt=0, le=1e6)] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Ballot:
     """A vote, whose model cast it, that model's digest, and the number of rows that it was trained on; and, where one
@@ -72,10 +80,10 @@ class Question:
         self._typed = msgspec.Raw(msgspec.msgpack.encode(rows.to_data()))
         self._plain: msgspec.Raw | None = None
 
-    def packed(self, wanted: Sequence[Wanted]) -> bytes:
-        """What one peer is asked over a link: the vote of each of these models on the rows."""
+    def packed(self, wanted: Sequence[Wanted], adding: Adding | None = None) -> bytes:
+        """What one peer is asked over a link: the vote of each of these models on the rows, or their sum."""
         asked = {"rows": self._typed, "first_row": self.first_row, "space": self.space, "models": wanted}
-        return msgspec.msgpack.encode(asked)
+        return msgspec.msgpack.encode(asked if adding is None else asked | {"adding": adding})
 
     def body(self, wanted: Sequence[Wanted]) -> bytes:
         """The same over HTTP, with the rows as any version reads them."""
@@ -92,6 +100,12 @@ class PackedQuestion(msgspec.Struct):
     models: Annotated[list[Wanted], msgspec.Meta(min_length=1, max_length=MAX_MODELS)]
     first_row: Annotated[int, msgspec.Meta(ge=1)] = 1
     space: str | None = None
+
+
+class SumQuestion(PackedQuestion, kw_only=True):
+    """The same where the votes are wanted as a sum, for which the others are asked."""
+
+    adding: Adding
 
 
 def ballots_data(cast: Sequence[Cast]) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,13 +15,15 @@ from p2pml.ensemble.knowledge import AUTO, LOCAL, STACKED, Decision
 from p2pml.ensemble.schema import Schema
 from p2pml.ensemble.sketch import Sketch
 from p2pml.ensemble.stack import Gram
+from p2pml.ensemble.sums import Sum
 from p2pml.ensemble.values import Floats
 from p2pml.errors import NoVotes
 
+from .adding import Partial
 from .answers import Votes
-from .ballots import Ballot
+from .ballots import Adding, Ballot
 
-MEAN = "mean"
+MEAN, WEIGHTED = "mean", "weighted"
 ALONE = "alone "
 """What stands before a peer's id where its own answer is meant."""
 CHANGED = "the shared space changed while the votes came"
@@ -44,6 +46,16 @@ class Plan:
     usual: Mapping[str, Sketch] | None = None
     level: float | None = None
     errors: Mapping[str, Sketch] = field(default_factory=dict)
+
+    @property
+    def adding(self) -> Adding | None:
+        """How others may add up votes for it; None where it takes every single one: a median does, a stack, and to say
+        how sure the answer is."""
+        if self.usual is not None or self.level is not None:
+            return None
+        if self.rule in (AUTO, LOCAL, DENSITY):
+            return Adding(temperature=self.decision.temperature)
+        return Adding(by_rows=self.rule == WEIGHTED) if self.rule in (MEAN, WEIGHTED) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +90,13 @@ class Asked:
         )
 
 
-def combined(ballots: Mapping[str, Ballot], plan: Plan, schema: Schema, votes: Votes) -> Asked:
-    """One answer of the ballots, by peer id; NoVotes where bounds were asked for and cannot be given."""
+def combined(
+    ballots: Mapping[str, Ballot], partials: Collection[Partial], plan: Plan, schema: Schema, votes: Votes
+) -> Asked:
+    """One answer of the ballots, by peer id, and of votes that came as sums, where the plan allows them; NoVotes where
+    bounds were asked for and cannot be given."""
+    if partials:
+        return _added_up(ballots.values(), partials, plan, schema, votes)
     casts: list[Cast] = [(id, ballot.vote, ballot.rows) for id, ballot in ballots.items()]
     densities = {id: ballot.density for id, ballot in ballots.items() if ballot.density is not None}
     asked = _asked(casts, densities, plan, schema, votes)
@@ -87,6 +104,27 @@ def combined(ballots: Mapping[str, Ballot], plan: Plan, schema: Schema, votes: V
         return asked
     unlikely = novelty(list(densities.values()), [ballots[id].rows for id in densities])
     return replace(asked, unlikely=unlikely, ground=ground_of(plan.space, densities))
+
+
+def _added_up(
+    ballots: Collection[Ballot], partials: Collection[Partial], plan: Plan, schema: Schema, votes: Votes
+) -> Asked:
+    assert plan.adding is not None
+    complete = all(ballot.density is not None for ballot in ballots) and all(
+        partial.known is not None for partial in partials
+    )
+    rule, favour, named, because = _way(plan, {ballot.owner for ballot in ballots}, complete)
+    own = [Partial.of([(ballot, ballot.owner) for ballot in ballots], plan.adding, favour)] if ballots else []
+    parts = sorted([*own, *partials], key=lambda part: part.counted[0].owner)
+    sums = [part.dense if rule == DENSITY else part.plain for part in parts]
+    answer = Sum.total([each for each in sums if each is not None]).answer()
+    asked = Asked(answer, schema, votes, named, because)
+    if plan.space is None or not complete:
+        return asked
+    counted = [each for part in parts for each in part.counted]
+    together = np.logaddexp.reduce([part.known for part in parts if part.known is not None], axis=0)
+    unlikely = np.log(sum(max(each.rows, 1) for each in counted)) - together
+    return replace(asked, unlikely=unlikely, ground=ground_of(plan.space, [each.owner for each in counted]))
 
 
 def _asked(casts: list[Cast], densities: Mapping[str, Floats], plan: Plan, schema: Schema, votes: Votes) -> Asked:
@@ -110,27 +148,29 @@ def _chosen(decision: Decision) -> str:
 
 def _answer(casts: list[Cast], densities: Mapping[str, Floats], plan: Plan) -> tuple[Answer, str, str | None]:
     """The answer, the rule that was used, and why not the one that was asked for."""
-    decision, heat = plan.decision, plan.decision.temperature
-    if plan.rule not in (AUTO, LOCAL, STACKED, DENSITY):
-        return combine(casts, plan.rule), plan.rule, None
     complete = len(densities) == len(casts)
     if plan.rule == STACKED:
         if plan.gram is None or not complete or any(id not in plan.gram.voters for id, *_ in casts):
-            return combine(casts, MEAN), MEAN, decision.because or CHANGED
+            return combine(casts, MEAN), MEAN, plan.decision.because or CHANGED
         return plan.gram.answer(casts, densities), STACKED, None
-    if heat is not None and not complete:
-        return combine(casts, MEAN), MEAN, CHANGED
-    if plan.rule == LOCAL:
-        known = plan.favour is not None and any(id == plan.favour[0] for id, *_ in casts)
-        favour, because = (plan.favour, None) if known else (None, decision.because or UNTRIED)
-        return (
-            combine(casts, _chosen(decision), densities, heat or 1.0, favour),
-            LOCAL if known else _chosen(decision),
-            because,
-        )
-    if heat is None:
-        return combine(casts, MEAN), MEAN, decision.because
-    return combine(casts, DENSITY, densities, heat), DENSITY, None
+    rule, favour, named, because = _way(plan, {id for id, *_ in casts}, complete)
+    return combine(casts, rule, densities, plan.decision.temperature or 1.0, favour), named, because
+
+
+def _way(plan: Plan, voters: Collection[str], complete: bool) -> tuple[str, tuple[str, float] | None, str, str | None]:
+    """How votes are combined under any rule but stacked, whose vote is favoured, what that is called, and why it is not
+    what was asked for; `complete` says whether every vote came with its density."""
+    decision = plan.decision
+    if plan.rule not in (AUTO, LOCAL, DENSITY):
+        return plan.rule, None, plan.rule, None
+    if decision.temperature is not None and not complete:
+        return MEAN, None, MEAN, CHANGED
+    chosen = _chosen(decision)
+    if plan.rule != LOCAL:
+        return chosen, None, chosen, decision.because
+    if plan.favour is None or plan.favour[0] not in voters:
+        return chosen, None, chosen, decision.because or UNTRIED
+    return chosen, plan.favour, LOCAL, None
 
 
 def compared(ballots: Mapping[str, Ballot], plans: Iterable[Plan]) -> dict[str, Answer]:

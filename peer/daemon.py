@@ -206,7 +206,8 @@ class Peer:
             lambda key, said: self._tell(SetEntry(key, said)),
         )
         self.pieces = Pieces(self._piece)
-        self.asker = Asker(self.colleagues, self.knowing, Polling(self.id, self.voting, wire, self.reach))
+        self.polling = Polling(self.id, self.colleagues, self.voting, wire, self.reach)
+        self.asker = Asker(self.colleagues, self.knowing, self.polling)
         least, holdouts = self.options.min_count, Holdouts(self.voting, self.trainer)
         self.comparer = Comparer(self.id, least, self.colleagues, self.asker, holdouts, wire, self.reach)
         self.evaluator = Evaluator(self.id, self.colleagues, self.asker, holdouts, wire, self.reach, self.comparer)

@@ -52,6 +52,7 @@ class Question(IntEnum):
 
     VOTE = 1
     PREDICT = 2
+    SUM = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,11 @@ class Round:
             for task in list(self._out):
                 self._drop(task)
 
+    def first(self) -> dict[str, list[str]]:
+        """Which votes it would ask of whom to begin with, by id."""
+        left = {voter: each for voter, each in self._left.items() if each}
+        return self._choose(left) if left else {}
+
     def refused(self, voter: str, holder: Member, why: str) -> None:
         """A holder does not cast this vote."""
         if holder.id in self._left[voter]:

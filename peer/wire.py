@@ -44,27 +44,42 @@ class PeerWire:
 
     async def vote(self, member: Member, packed: bytes, plain: Callable[[], bytes], seconds: float) -> Any:
         """A peer's vote on rows that are `packed` for a link, or `plain` where it has none; raises as `post`."""
+        began = asyncio.get_running_loop().time()
+        answered = await self._over_link(member, Question.VOTE, packed, seconds)
+        if answered is not None:
+            return answered[0]
+        left = began + seconds - asyncio.get_running_loop().time()
+        return await self.post(member, VOTE_PATH, await asyncio.to_thread(plain), left)
+
+    async def add_up(self, member: Member, packed: bytes, seconds: float) -> Any:
+        """The sum of votes for which a peer asks the others; raises as `post`, also where it has no links."""
+        answered = await self._over_link(member, Question.SUM, packed, seconds)
+        if answered is None:
+            raise RemoteError("it takes no links")
+        return answered[0]
+
+    async def _over_link(self, member: Member, question: Question, body: bytes, seconds: float) -> tuple[Any] | None:
+        """What is answered over a link; None where there is none."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         with self._troubles(seconds):
             try:
-                answered = await self._over_link(member, packed, began + seconds)
+                answered = await self._linked(member, question, body, began + seconds)
             except LinkLost:
                 # As in `_call`.
-                answered = await self._over_link(member, packed, began + seconds)
+                answered = await self._linked(member, question, body, began + seconds)
         if answered is None:
-            return await self.post(member, VOTE_PATH, await asyncio.to_thread(plain), began + seconds - loop.time())
+            return None
         if answered.status != 200:
             raise RemoteError(_complaint(answered.status, answered.body))
         self._heard(member, VOTE_PATH, loop.time() - began)
         with self._troubles(seconds):
-            return msgspec.msgpack.decode(answered.body)
+            return (msgspec.msgpack.decode(answered.body),)
 
-    async def _over_link(self, member: Member, body: bytes, deadline: float) -> Answered | None:
-        """What is answered over a link; None where there is none."""
+    async def _linked(self, member: Member, question: Question, body: bytes, deadline: float) -> Answered | None:
         loop = asyncio.get_running_loop()
         link = await self._links.to(member, deadline - loop.time())
-        return None if link is None else await link.ask(Question.VOTE, body, deadline - loop.time())
+        return None if link is None else await link.ask(question, body, deadline - loop.time())
 
     async def get(self, member: Member, path: str, seconds: float = 5.0) -> Any:
         """What the peer answers; raises `PeerUnreachable` or `RemoteError`."""

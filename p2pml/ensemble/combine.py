@@ -30,7 +30,7 @@ class Answer:
     `predictions` are canonical labels, `classes` the union of those of all votes in ascending order, and
     `probabilities` float64 of shape (rows, classes). Of equally likely classes the first in order is predicted.
     `weights` are the shares of the votes in the answer, by peer id, of shape (peers,) or (peers, rows); of a median or
-    a trimmed mean, in which votes have none, they are even.
+    a trimmed mean, in which votes have none, they are even, and of an answer of sums they are all one: (1,).
     """
 
     predictions: list[str] | Floats
@@ -87,7 +87,7 @@ def combine(
         mixed = _whole(np.median(stack, axis=0), mixed, classes)
     elif rule == "trimmed-mean":
         mixed = _whole(_trimmed(stack), mixed, classes)
-    return _answer(mixed, classes, weights)
+    return answer_from(mixed, classes, weights)
 
 
 def answer_of(ordered: Sequence[Cast], coefficients: Floats) -> Answer:
@@ -98,11 +98,12 @@ def answer_of(ordered: Sequence[Cast], coefficients: Floats) -> Answer:
     even = np.full_like(coefficients, 1 / len(coefficients))
     weights = np.where(total > 0, coefficients / np.where(total > 0, total, 1.0), even)
     if classes is None:
-        return _answer(mixture(stack, coefficients), None, weights)
-    return _answer(mixture(stack, weights), classes, weights)
+        return answer_from(mixture(stack, coefficients), None, weights)
+    return answer_from(mixture(stack, weights), classes, weights)
 
 
-def _answer(mixed: Floats, classes: tuple[str, ...] | None, weights: Floats) -> Answer:
+def answer_from(mixed: Floats, classes: tuple[str, ...] | None, weights: Floats) -> Answer:
+    """The answer that mixed votes are, of shape (rows,), or (rows, classes) where there are classes."""
     if classes is None:
         return Answer(mixed, None, None, weights)
     predictions = [classes[index] for index in mixed.argmax(axis=1).tolist()]
