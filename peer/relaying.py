@@ -22,7 +22,8 @@ from .placing import keepers
 from .round import Round
 
 WIDE = 32
-"""Peers that are asked one by one, at most."""
+"""Peers that are asked one by one, at most: from about 30 on, sums take less time, with half the processor of the asker
+(`tests/benchmarks/serving/relays.py`)."""
 SHARE = 0.5
 """The share of what is left that the sum has to come in: in the rest, what did not come is asked for directly."""
 IN_TIME = 0.8
@@ -30,7 +31,6 @@ IN_TIME = 0.8
 SLOW = 2.0
 """How many times what a sum usually takes is waited before its votes are asked for directly: that costs as many
 questions as there are peers behind it."""
-
 REST = 60.0
 """Seconds for which a peer is not asked for sums after one that lacked votes or did not come: it may be of an older
 version, cut off from others, or lie."""

@@ -6,16 +6,22 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import numpy as np
 import pytest
 import pytest_asyncio
 from running import ROWS, HereWorkshop, peer_here, soon, write_part
 
+from p2pml.ensemble.typed import Typed
 from p2pml.errors import BadInput, RemoteError
 from p2pml.gossip import Member
 from p2pml.peer import api as api_module
+from p2pml.peer import relaying
+from p2pml.peer.adding import Partial
+from p2pml.peer.ballots import SumQuestion
 from p2pml.peer.client import PeerClient
 from p2pml.peer.daemon import Peer
 from p2pml.peer.links import Links
+from p2pml.peer.polling import Polling
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -35,6 +41,10 @@ async def peers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[list[
 
 def client(peer: Peer) -> PeerClient:
     return PeerClient(("127.0.0.1", peer.address[1]))
+
+
+async def none(self: Links, member: Member, seconds: float) -> None:
+    """No link to anybody."""
 
 
 async def ask(asked: PeerClient, data: list[list[object]], **how: Any) -> Any:
@@ -76,16 +86,40 @@ async def test_many_rows_and_few_are_one_way_to_an_answer(peers: list[Peer]) -> 
 
 async def test_a_peer_without_links_is_asked_over_http(peers: list[Peer], monkeypatch: pytest.MonkeyPatch) -> None:
     """And the answer is the same."""
-
-    async def none(self: Links, member: Member, seconds: float) -> None:
-        return None
-
     async with client(peers[0]) as asked:
         linked = await ask(asked, ROWS["data"])
         monkeypatch.setattr(Links, "to", none)
         plain = await ask(asked, ROWS["data"])
     assert plain["votes"] == linked["votes"]
     assert plain["probabilities"] == linked["probabilities"]
+
+
+async def test_votes_may_come_as_sums_and_without_links_one_by_one(
+    peers: list[Peer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And so from an older version, which has no such question."""
+    sums: list[int] = []
+    add_up = Polling.add_up
+
+    async def counted(self: Polling, asked: SumQuestion, rows: Typed, seconds: float) -> Partial:
+        sums.append(len(asked.models))
+        return await add_up(self, asked, rows, seconds)
+
+    async def older(self: Polling, asked: SumQuestion, rows: Typed, seconds: float) -> Partial:
+        raise BadInput("there is no question 3 on a link")
+
+    async with client(peers[0]) as asked:
+        plain = await ask(asked, ROWS["data"])
+        monkeypatch.setattr(relaying, "WIDE", 0)
+        for answer_of in (counted, older):
+            monkeypatch.setattr(Polling, "add_up", answer_of)
+            summed = await ask(asked, ROWS["data"])
+            assert summed["votes"] == plain["votes"]
+            assert np.allclose(summed["probabilities"], plain["probabilities"], rtol=0, atol=1e-9)
+        peers[0].polling._rests.clear()
+        monkeypatch.setattr(Links, "to", none)
+        assert (await ask(asked, ROWS["data"]))["votes"] == plain["votes"]
+    assert sums == [1]
 
 
 async def test_a_link_is_opened_once_and_again_when_it_broke(peers: list[Peer]) -> None:

@@ -14,9 +14,14 @@ import pytest
 from plants import DAEMON_PLANTS, SHRUNK, Plant
 
 import p2pml.ensemble.models  # noqa: F401 (not for the first time in the middle of a run)
+from p2pml.ensemble.typed import Typed
 from p2pml.gossip import IdentityConflict
+from p2pml.peer import relaying
+from p2pml.peer.adding import Partial
+from p2pml.peer.ballots import SumQuestion
 from p2pml.peer.colleagues import Colleagues
 from p2pml.peer.observing import Observer
+from p2pml.peer.polling import Polling
 from p2pml.peer.rare import buggify, rare_turns
 from p2pml.simulations.cluster import Cluster
 from p2pml.simulations.daemons import run
@@ -80,6 +85,23 @@ def test_answers_come_and_count_truly_through_all_faults(seed: int) -> None:
     assert report.held, report.breach
     assert report.measures["availability"] == 1.0
     assert report.measures["asked"] > 40
+
+
+def test_votes_count_truly_where_they_come_as_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every fault at whoever adds them up, too."""
+    sums: list[int] = []
+    add_up = Polling.add_up
+
+    async def counted(self: Polling, asked: SumQuestion, rows: Typed, seconds: float) -> Partial:
+        sums.append(len(asked.models))
+        return await add_up(self, asked, rows, seconds)
+
+    monkeypatch.setattr(Polling, "add_up", counted)
+    monkeypatch.setattr(relaying, "WIDE", 1)
+    report = run(storm(9, 30.0, 5), every=1.0)
+    assert report.held, report.breach
+    assert report.measures["availability"] == 1.0
+    assert len(sums) > 40
 
 
 def test_a_clock_of_the_machine_is_caught_in_whole_daemons(monkeypatch: pytest.MonkeyPatch) -> None:
