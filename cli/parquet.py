@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from p2pml.errors import BadInput
 from p2pml.peer.answers import Predicted
 from p2pml.peer.blocks import Block
@@ -80,6 +82,8 @@ class ParquetPredictions:
         return self._arrow.float64() if kinds and kinds <= {int, float} else self._arrow.string()
 
     def _array(self, kind: Any, cells: Sequence[object]) -> Any:
+        if kind == self._arrow.string() and (texts := self._texts(cells)) is not None:
+            return texts
         try:
             return self._arrow.array(cells, type=kind)
         except self._arrow.ArrowTypeError:
@@ -87,3 +91,15 @@ class ParquetPredictions:
                 raise
             # Of a column that was empty in the first block nobody knew that it holds numbers.
             return self._arrow.array([cell if cell is None else str(cell) for cell in cells], type=kind)
+
+    def _texts(self, cells: Sequence[Any]) -> Any:
+        """Texts joined by Python and cut by Arrow, which takes half as long as one by one; None where some cells are
+        other than ASCII."""
+        try:
+            joined = "".join(cells)
+            raw = joined.encode("ascii")
+        except (TypeError, UnicodeEncodeError):
+            return None
+        ends = np.zeros(len(cells) + 1, np.int32)
+        np.cumsum(np.fromiter(map(len, cells), np.int32, len(cells)), out=ends[1:])
+        return self._arrow.StringArray.from_buffers(len(cells), self._arrow.py_buffer(ends), self._arrow.py_buffer(raw))

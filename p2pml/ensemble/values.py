@@ -31,6 +31,9 @@ MAX_TEXT = 256
 """Characters of a category or class that count: longer texts are told apart by their beginning, so that free
 text cannot fill a table of levels that travels."""
 
+MANY = 1_000
+"""Rows from which a column is read by itself, while its cells are in the processor's cache."""
+
 # fmt: off
 MISSING_SPELLINGS = frozenset((
     "", "na", "n/a", "#na", "#n/a", "#n/a n/a", "<na>", "nan", "-nan", "null", "none", "nil", "nat",
@@ -188,15 +191,16 @@ def numbers(cells: Sequence[object], column: str, first_row: int = 1) -> Floats:
 
 
 def number_matrix(columns: Columns, names: Sequence[str], first_row: int = 1) -> Floats:
-    """Some columns of numbers as float64 of shape (rows, names): one conversion for all, which is what makes
-    one row cheap."""
+    """Some columns of numbers as float64 of shape (rows, names): of few rows by one conversion for all, which is what
+    makes them cheap."""
     if isinstance(columns, Sheet) and names:
         return columns.matrix(names, first_row)
     rows = len(columns[names[0]]) if names else 0
-    flat = [cell for name in names for cell in cells_of(columns[name])]
-    parsed = _floats(flat)
-    if parsed is not None and not np.isinf(parsed).any():
-        return np.ascontiguousarray(parsed.reshape(len(names), rows).T)
+    if rows < MANY:
+        flat = [cell for name in names for cell in cells_of(columns[name])]
+        parsed = _floats(flat)
+        if parsed is not None and not np.isinf(parsed).any():
+            return np.ascontiguousarray(parsed.reshape(len(names), rows).T)
     return np.column_stack([numbers(columns[name], name, first_row) for name in names])
 
 
@@ -277,11 +281,11 @@ def canonical_number(value: float) -> str:
 
 def _floats(cells: list[object]) -> Floats | None:
     """All cells as numbers at once, or None where some cell needs a closer look."""
+    if cells and type(cells[0]) is str and (plain := _plain_floats(cells)) is not None:
+        return plain
     kinds = set(map(type, cells))
     if kinds <= _NUMBERS:
         return np.array(cells, np.float64)
-    if kinds <= _PLAIN and (plain := _plain_floats(cells)) is not None:
-        return plain
     try:
         parsed = np.fromiter(map(float, cells), np.float64, len(cells))  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
@@ -300,7 +304,7 @@ def _plain_floats(cells: list[object]) -> Floats | None:
     """Texts that are all empty or numbers as JSON writes them, read in one go; None if any is another."""
     try:
         read = _JSON.decode(f"[{','.join([cell or 'null' for cell in cells])}]")  # type: ignore[misc]
-    except (msgspec.MsgspecError, UnicodeEncodeError):
+    except (msgspec.MsgspecError, TypeError, UnicodeEncodeError):
         return None
     # A comma within a cell makes two of it, and nothing makes fewer.
     return np.array(read, np.float64) if len(read) == len(cells) else None
