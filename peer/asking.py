@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate, chain
 from typing import cast
@@ -111,7 +112,7 @@ class Asker:
         """What every voter says of some rows, and its densities in `space`; raises as `ask` does."""
         roll = self._colleagues.roll()
         asked = await off_the_loop(rows, Reader(_known(roll)).read, columns)
-        heard, _ = await self._polling.hear(_by_owner(roll), asked, 1, EVALUATION_DEADLINE, space, choose=firsts)
+        heard = await self._polling.hear(_by_owner(roll), asked, 1, EVALUATION_DEADLINE, space, choose=firsts)
         ballots = heard.ballots
         densities = {id: ballot.density for id, ballot in ballots.items() if ballot.density is not None}
         return Answered(_casts(ballots), densities, complete=len(densities) == len(roll.voters))
@@ -124,7 +125,7 @@ class Asker:
         asked = await off_the_loop(rows, Reader(_known(roll)).read, columns)
         space = self._knowing.space_of(roll.voters)
         left = until - asyncio.get_running_loop().time()
-        heard, _ = await self._polling.hear(_by_owner(roll), asked, 1, left, space, choose=firsts)
+        heard = await self._polling.hear(_by_owner(roll), asked, 1, left, space, choose=firsts)
         return await asyncio.to_thread(compared, heard.ballots, plans)
 
     async def _together(self, kind: _Kind, batch: list[_Small]) -> list[Asked | Exception]:
@@ -155,10 +156,8 @@ class Asker:
         plan, schema = prepared.plan, prepared.reader.schema
         asked = await off_the_loop(small.rows, prepared.reader.read, small.columns, small.first_row)
         left = small.until - loop.time()
-        heard, votes = await self._polling.hear(
-            prepared.roll, asked, small.first_row, left, plan.space, adding=plan.adding
-        )
-        return await off_the_loop(small.rows, combined, heard.ballots, heard.partials, plan, schema, votes)
+        heard = await self._polling.hear(prepared.roll, asked, small.first_row, left, plan.space, adding=plan.adding)
+        return await off_the_loop(small.rows, combined, heard, plan, schema)
 
     async def _plan(self, rule: str, sure: bool, level: float | None, roll: Roll, seconds: float) -> Plan:
         if level is not None and rule != AUTO:
@@ -195,7 +194,7 @@ class Asker:
             log.debug("some schemas did not arrive in time")
 
 
-def _casts(ballots: dict[str, Ballot]) -> list[Cast]:
+def _casts(ballots: Mapping[str, Ballot]) -> list[Cast]:
     return [(id, ballot.vote, ballot.rows) for id, ballot in ballots.items()]
 
 

@@ -22,6 +22,7 @@ from p2pml.errors import NoVotes
 from .adding import Partial
 from .answers import Votes
 from .ballots import Adding, Ballot
+from .counting import Heard
 
 MEAN, WEIGHTED = "mean", "weighted"
 ALONE = "alone "
@@ -90,26 +91,24 @@ class Asked:
         )
 
 
-def combined(
-    ballots: Mapping[str, Ballot], partials: Collection[Partial], plan: Plan, schema: Schema, votes: Votes
-) -> Asked:
-    """One answer of the ballots, by peer id, and of votes that came as sums, where the plan allows them; NoVotes where
-    bounds were asked for and cannot be given."""
-    if partials:
-        return _added_up(ballots.values(), partials, plan, schema, votes)
+def combined(heard: Heard, plan: Plan, schema: Schema) -> Asked:
+    """One answer of the votes that came, as sums too where the plan allows them; NoVotes where bounds were asked for
+    and cannot be given."""
+    if heard.partials:
+        return _added_up(heard, plan, schema)
+    ballots = heard.ballots
     casts: list[Cast] = [(id, ballot.vote, ballot.rows) for id, ballot in ballots.items()]
     densities = {id: ballot.density for id, ballot in ballots.items() if ballot.density is not None}
-    asked = _asked(casts, densities, plan, schema, votes)
+    asked = _asked(casts, densities, plan, schema, heard.votes)
     if plan.space is None or len(densities) < len(casts):
         return asked
     unlikely = novelty(list(densities.values()), [ballots[id].rows for id in densities])
     return replace(asked, unlikely=unlikely, ground=ground_of(plan.space, densities))
 
 
-def _added_up(
-    ballots: Collection[Ballot], partials: Collection[Partial], plan: Plan, schema: Schema, votes: Votes
-) -> Asked:
+def _added_up(heard: Heard, plan: Plan, schema: Schema) -> Asked:
     assert plan.adding is not None
+    ballots, partials = heard.ballots.values(), heard.partials
     complete = all(ballot.density is not None for ballot in ballots) and all(
         partial.known is not None for partial in partials
     )
@@ -118,7 +117,7 @@ def _added_up(
     parts = sorted([*own, *partials], key=lambda part: part.counted[0].owner)
     sums = [part.dense if rule == DENSITY else part.plain for part in parts]
     answer = Sum.total([each for each in sums if each is not None]).answer()
-    asked = Asked(answer, schema, votes, named, because)
+    asked = Asked(answer, schema, heard.votes, named, because)
     if plan.space is None or not complete:
         return asked
     counted = [each for part in parts for each in part.counted]

@@ -28,12 +28,14 @@ SHARE = 0.5
 """The share of what is left that the sum has to come in: in the rest, what did not come is asked for directly."""
 IN_TIME = 0.8
 """The share of that in which the peers behind have to vote, so that what came by then is sent in time."""
+RUSHED = 0.1
+"""The share of what is left that a vote may usually take: where it takes more, it may come too late through another."""
 SLOW = 2.0
 """How many times what a sum usually takes is waited before its votes are asked for directly: that costs as many
 questions as there are peers behind it."""
-REST = 60.0
-"""Seconds for which a peer is not asked for sums after one that lacked votes or did not come: it may be of an older
-version, cut off from others, or lie."""
+REST, LACKING = 60.0, 5.0
+"""Seconds for which a peer is not asked for sums after none came, of an older version or of a liar, or one that lacked
+votes that others cast: it may be cut off from them, or not have heard of a new model yet."""
 
 
 def grouped(asked: Mapping[str, Sequence[str]], me: str, ahead: Mapping[str, float]) -> dict[str, list[str]]:
@@ -65,8 +67,8 @@ class Group:
         self.partial: Partial | None = None
         self.round: Round | None = None
         """The round of what was asked for directly."""
-        self.failed = False
-        """Whether votes came directly that were lacking in the sum, which was not even late."""
+        self.rest = 0.0
+        """Seconds for which others had better be asked for sums than this peer."""
         self.relay, self.voters, self._ask, self._after = relay, voters, ask, after
         self._directly, self._unreachable = directly, unreachable
 
@@ -93,7 +95,8 @@ class Group:
                 pending.add(tasks[-1])
             while pending and self._open():
                 _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            self.failed = tasks[0].done() and bool(self.cast)
+            if self.round is not None and self.round.cast and tasks[0].done():
+                self.rest = LACKING if self.partial else REST
         finally:
             for task in tasks:
                 task.cancel()

@@ -81,12 +81,14 @@ async def test_a_vote_without_a_density_makes_it_the_mean_of_all() -> None:
     assert sums(town) > 0
 
 
-async def test_few_peers_and_other_rules_are_asked_one_by_one() -> None:
-    """A sum would cost time, or there is none."""
-    few, many = Town(4, replicas=0), Town(25)
+async def test_few_peers_other_rules_and_slow_votes_are_asked_one_by_one() -> None:
+    """A sum would cost time that is not worth it or not there, or there is none."""
+    few, many, slow = Town(4, replicas=0), Town(25), Town(25)
+    slow.usual = LONG / 5
     await few.answer(ME[:-1] + "1", plan("auto"))
     await many.answer(ME, plan("median"))
-    assert sums(few) == sums(many) == 0
+    await slow.answer(ME, plan("auto"), LONG)
+    assert sums(few) == sums(many) == sums(slow) == 0
 
 
 async def test_each_asker_goes_through_others_and_through_the_same_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,9 +186,9 @@ async def test_another_model_than_the_one_that_was_named_is_in_no_sum() -> None:
     old = town.ballots[f"{3:032x}"]
     town.ballots[old.owner] = Ballot(old.owner, "newer", old.rows, old.vote, old.density)
     how = plan("mean")
-    heard, votes = await town.pollings[ME].hear(roll, town.rows, 1, LONG, None, adding=how.adding)
+    heard = await town.pollings[ME].hear(roll, town.rows, 1, LONG, None, adding=how.adding)
     assert heard.ballots[old.owner].model == "newer"
-    assert votes["cast"] == 25
+    assert heard.votes["cast"] == 25
 
 
 def stuffed(data: Any) -> Any:

@@ -24,7 +24,7 @@ from p2pml.peer.ballots import Cast as Said
 from p2pml.peer.colleagues import Colleague, Roll
 from p2pml.peer.combining import Asked, Plan, combined
 from p2pml.peer.placing import keepers
-from p2pml.peer.polling import Heard, Polling
+from p2pml.peer.polling import Polling
 
 SPACE = "s" * 32
 HEAT = 2.0
@@ -59,6 +59,8 @@ class Town:
         """How many questions each peer put."""
         self.gone: set[str] = set()
         self.silent: set[str] = set()
+        self.usual: float | None = None
+        """Seconds that votes usually take, as everybody believes."""
         self.slow: set[str] = set()
         """Whose sums take for ever."""
         self.old: set[str] = set()
@@ -79,15 +81,11 @@ class Town:
         }
         return Roll(self.schema, voters, (), {}, holders)
 
-    async def hear(self, me: str, how: Plan, seconds: float = 30.0, *, add: bool = True) -> tuple[Heard, Any]:
-        """What a peer hears of all, of sums too unless it must not `add`."""
-        adding = how.adding if add else None
-        return await self.pollings[me].hear(self.roll(me), self.rows, 1, seconds, SPACE, adding=adding)
-
     async def answer(self, me: str, how: Plan, seconds: float = 30.0, *, add: bool = True) -> Asked:
-        """One answer."""
-        heard, votes = await self.hear(me, how, seconds, add=add)
-        return combined(heard.ballots, heard.partials, how, self.schema, votes)
+        """One answer of a peer, also of sums unless it must not `add`."""
+        adding = how.adding if add else None
+        heard = await self.pollings[me].hear(self.roll(me), self.rows, 1, seconds, SPACE, adding=adding)
+        return combined(heard, how, self.schema)
 
     def _polling(self, me: str) -> Polling:
         town = _Seen(self, me)
@@ -104,7 +102,7 @@ class _Seen:
         return self._town.roll(self._me)
 
     def usual(self, wanted: Wanted, rows: int) -> float | None:
-        return None
+        return self._town.usual
 
     def cast_at_once(self, *question: Any) -> None:
         return None
