@@ -103,8 +103,9 @@ class Polling:
         rushed = relaying.RUSHED * (put.deadline - now)
         if len(wanted) <= relaying.WIDE or self._like(wanted.values(), put.question.rows.rows) > rushed:
             return {}
-        first = round.first()
-        first.pop(self._me, None)
+        # Its own vote a peer may have to favour, so it is in no sum.
+        others = {id: [voter for voter in voters if voter != self._me] for id, voters in round.first().items()}
+        first = {id: voters for id, voters in others.items() if voters and id != self._me}
         if len(first) <= relaying.WIDE:
             return {}
         ahead = {id: self._relays.ahead(id, now) for id in first if self._rests.get(id, 0.0) <= now}
@@ -121,10 +122,7 @@ class Polling:
         """Ask the peers between for the sums of their groups' votes, and for the rest as ever."""
         members = {holder.id: holder for holders in put.roll.holders.values() for holder in holders}
         started: list[Group] = []
-        for relay, all_voters in groups.items():
-            # Its own vote a peer may have to favour.
-            if not (voters := [id for id in all_voters if id != self._me]):
-                continue
+        for relay, voters in groups.items():
             usual = self._relays.hedge(relay, put.question.rows.rows * len(voters))
             group = Group(
                 members[relay],

@@ -95,7 +95,7 @@ class Group:
                 pending.add(tasks[-1])
             while pending and self._open():
                 _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            if self.round is not None and self.round.cast and tasks[0].done():
+            if self.cast and tasks[0].done():
                 self.rest = LACKING if self.partial else REST
         finally:
             for task in tasks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,14 @@ from town import Town, plan
 
 from p2pml.ensemble.vote import Vote
 from p2pml.errors import NoVotes
+from p2pml.gossip import Member
 from p2pml.peer import relaying
-from p2pml.peer.ballots import Ballot
+from p2pml.peer.adding import Partial
+from p2pml.peer.ballots import Adding, Ballot, SumQuestion, Wanted
+from p2pml.peer.ballots import Cast as Said
 from p2pml.peer.combining import Asked, Plan
+from p2pml.peer.covering import firsts
+from p2pml.peer.round import Round
 
 ME = f"{7:032x}"
 LONG, SHORT = 60.0, 0.4
@@ -128,6 +134,53 @@ async def test_where_all_are_older_everybody_is_asked_as_before() -> None:
     assert (sums(town), town.by[ME]) == (0, town.by[ME])
 
 
+async def test_a_sum_that_is_late_and_whole_is_no_fault() -> None:
+    """Some votes had been asked for meanwhile; they count in the sum alone, and whoever sent it does not rest."""
+    town = Town(25, replicas=0)
+    ids = [f"{at:032x}" for at in (1, 2)]
+    whole = Partial.of([(town.ballots[id], id) for id in ids], Adding())
+    first, both_came = asyncio.Event(), asyncio.Event()
+
+    async def late() -> Partial:
+        await first.wait()
+        return whole
+
+    async def ask(holder: Member, voters: list[str]) -> dict[str, Said]:
+        if holder.id == ids[1]:
+            await both_came.wait()
+        first.set()
+        return {id: town.ballots[id] for id in voters}
+
+    def directly(left: Collection[str]) -> Round:
+        return Round({id: [town.members[id]] for id in left}, firsts, ask, lambda *_: None, lambda *_: None)
+
+    group = relaying.Group(town.members[ids[0]], ids, late, 0.0, directly, lambda *_: None)
+    await group.run(asyncio.get_running_loop().time() + LONG)
+    assert (group.partial, group.cast, group.rest) == (whole, {}, 0.0)
+    assert group.round is not None
+    assert list(group.round.cast) == ids[:1]
+
+
+async def test_a_mistake_within_is_not_taken_for_a_fault_of_others() -> None:
+    """It is raised, after the votes were asked for."""
+
+    async def broken() -> Partial:
+        raise ZeroDivisionError
+
+    never: Any = None
+    town = Town(2)
+    group = relaying.Group(
+        town.members[f"{1:032x}"],
+        [f"{1:032x}"],
+        broken,
+        None,
+        lambda left: Round({}, firsts, never, lambda *_: None, lambda *_: None),
+        lambda *_: None,
+    )
+    with pytest.raises(ZeroDivisionError):
+        await group.run(asyncio.get_running_loop().time() + LONG)
+
+
 async def test_a_silent_peer_between_leaves_time_to_ask_without_it() -> None:
     """Its own vote is cast by a replica, all within the deadline; who waits no more cancels it."""
     town = Town(25)
@@ -177,6 +230,10 @@ async def test_who_is_missing_is_named_with_the_reason() -> None:
     town.holders[ME] = (f"{3:032x}",)
     with pytest.raises(NoVotes, match="none of the 25 peers"):
         await town.answer(ME, plan("auto"))
+    town.gone -= {f"{at:032x}" for at in (2, 5)}
+    unknown = SumQuestion(adding=Adding(), rows={}, models=[Wanted(f"{2:032x}", "never seen")])
+    with pytest.raises(NoVotes, match="none of the votes"):
+        await town.pollings[ME].add_up(unknown, town.rows, LONG)
 
 
 async def test_another_model_than_the_one_that_was_named_is_in_no_sum() -> None:
