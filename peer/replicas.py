@@ -204,7 +204,14 @@ class Replicas:
             fetched: dict[str, bytes] = {}
             for digest in await asyncio.to_thread(self._shelf.lacks, words):
                 limit = self._room(words.owner) if digest == model else PIECE_BYTES
-                fetched[digest] = await self._fetcher.fetch(digest, self._sources(colleague, words), limit)
+                try:
+                    fetched[digest] = await self._fetcher.fetch(digest, self._sources(colleague, words), limit)
+                except RemoteError as error:
+                    if digest != words.knowledge.density or (held is not None and held.model == model):
+                        raise
+                    # The model votes without it meanwhile; the next look finds that something lacks.
+                    log.debug("a density could not be fetched yet", owner=words.name, why=str(error))
+                    words = replace(words, knowledge=replace(words.knowledge, density=None))
             parcel = await asyncio.to_thread(self._shelf.parcel, words, fetched)
             if parcel is None:
                 return

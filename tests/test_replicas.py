@@ -14,6 +14,7 @@ import pytest
 from running import HereWorkshop, call, peer_here, soon, write_part
 
 from p2pml.ensemble.summary import Summary
+from p2pml.errors import RemoteError
 from p2pml.gossip import Status
 from p2pml.peer import replicas
 from p2pml.peer.colleagues import Colleague, why_lost
@@ -163,6 +164,35 @@ async def test_what_cannot_be_held_is_left_alone(tmp_path: Path, monkeypatch: py
             one.shelf.words = {two.id: long_gone}
             await one.replicas._look_at(colleague)
             assert not one.shelf.words
+
+
+async def test_a_model_is_held_also_while_its_density_cannot_be_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It votes by its moments until the density has come."""
+    async with AsyncExitStack() as stack:
+        one, two = await cluster(stack, tmp_path, 2)
+        colleague = next(c for c in one.colleagues.all() if c.id == two.id)
+        await soon(lambda: one.shelf.words[two.id].knowledge.density, "the density is held")
+        whole, fetch = one.shelf.words[two.id], one.replicas._fetcher.fetch
+
+        async def poor(digest: str, *how: Any) -> bytes:
+            if digest == whole.knowledge.density:
+                raise RemoteError("nobody has it")
+            return await fetch(digest, *how)
+
+        async def idle() -> None:
+            """Let nobody else look meanwhile."""
+
+        monkeypatch.setattr(one.replicas, "_look", idle)
+        one.shelf.drop(two.id)
+        with monkeypatch.context() as patched:
+            patched.setattr(one.replicas._fetcher, "fetch", poor)
+            await one.replicas._take(colleague, whole)
+            assert one.shelf.words[two.id].model == whole.model
+            assert one.shelf.words[two.id].knowledge.density is None
+        await one.replicas._take(colleague, whole)
+        assert one.shelf.words[two.id].same(whole)
 
 
 def forged(summary: Summary, **changes: Any) -> Summary:
