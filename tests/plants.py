@@ -27,7 +27,7 @@ from p2pml.gossip.records import merge
 from p2pml.gossip.suspicion import Suspicions
 from p2pml.gossip.sync import Sync
 from p2pml.gossip.wire import Wire
-from p2pml.peer import asking, combining, daemon, identity, reach, store, training
+from p2pml.peer import asking, combining, counting, daemon, identity, reach, store, training
 from p2pml.peer.answers import Missing, Votes
 from p2pml.peer.options import PeerOptions
 from p2pml.simulations import machines
@@ -157,7 +157,7 @@ def missing_vote_counted(patch: pytest.MonkeyPatch) -> None:
     def votes(cast: int, expected: int, missing: list[Missing]) -> Votes:
         return Votes(cast=expected, expected=expected, missing=missing)
 
-    patch.setattr(asking, "Votes", votes)
+    patch.setattr(counting, "Votes", votes)
 
 
 def never_synced(patch: pytest.MonkeyPatch) -> None:
