@@ -16,6 +16,7 @@ import pytest
 
 from p2pml.ensemble import vote
 from p2pml.ensemble.combine import combine
+from p2pml.ensemble.sums import Sum
 from p2pml.ensemble.vote import Vote
 from p2pml.gossip import Status
 from p2pml.gossip.broadcast import Broadcasts
@@ -27,7 +28,7 @@ from p2pml.gossip.records import merge
 from p2pml.gossip.suspicion import Suspicions
 from p2pml.gossip.sync import Sync
 from p2pml.gossip.wire import Wire
-from p2pml.peer import asking, combining, counting, daemon, identity, reach, store, training
+from p2pml.peer import asking, combining, counting, daemon, identity, reach, relaying, store, training
 from p2pml.peer.answers import Missing, Votes
 from p2pml.peer.options import PeerOptions
 from p2pml.simulations import machines
@@ -129,6 +130,18 @@ PLANTS: dict[Plant, tuple[str, float]] = {
 def counted_twice(patch: pytest.MonkeyPatch) -> None:
     """The first vote is combined twice, and counted once."""
     patch.setattr(combining, "combine", lambda ballots, *how, **why: combine([*ballots, ballots[0]], *how, **why))
+
+
+def added_twice(patch: pytest.MonkeyPatch) -> None:
+    """The first sum of votes is added up twice, and its votes are counted once."""
+
+    class Twice:
+        @staticmethod
+        def total(sums: list[Sum]) -> Sum:
+            return Sum.total([*sums, sums[0]])
+
+    patch.setattr(relaying, "WIDE", 0)
+    patch.setattr(combining, "Sum", Twice)
 
 
 def torn_file_trusted(patch: pytest.MonkeyPatch) -> None:
@@ -254,6 +267,7 @@ def silence_for_ever(patch: pytest.MonkeyPatch) -> None:
 
 DAEMON_PLANTS: dict[Plant, tuple[str, str, int]] = {
     counted_twice: ("churn", UNTRUE, 0),
+    added_twice: ("churn", UNTRUE, 0),
     torn_file_trusted: ("disk-faults", STAYS, 5),
     no_deadline: ("flap", LATE, 0),
     missing_vote_counted: ("swarm", UNTRUE, 1),
