@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import threading
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -14,9 +15,11 @@ import pytest
 from running import HereWorkshop, call, peer_here, soon, write_part
 
 from p2pml.ensemble.summary import Summary
+from p2pml.ensemble.values import Columns
 from p2pml.errors import RemoteError
 from p2pml.gossip import Status
-from p2pml.peer import replicas
+from p2pml.peer import replicas, voting
+from p2pml.peer.ballots import Ballot, Wanted
 from p2pml.peer.colleagues import Colleague, why_lost
 from p2pml.peer.daemon import Peer
 
@@ -193,6 +196,24 @@ async def test_a_model_is_held_also_while_its_density_cannot_be_fetched(
             assert one.shelf.words[two.id].knowledge.density is None
         await one.replicas._take(colleague, whole)
         assert one.shelf.words[two.id].same(whole)
+
+
+async def test_votes_that_take_long_are_cast_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a peer's own model and of a replica, by two processors."""
+    async with AsyncExitStack() as stack:
+        one, two = await cluster(stack, tmp_path, 2)
+        both, say = threading.Barrier(2, timeout=20), voting._Voter.say
+
+        def slow(self: voting._Voter, columns: Columns, first_row: int) -> Any:
+            if len(columns["height"]) == len(ROWS["height"]):
+                both.wait()
+            return say(self, columns, first_row)
+
+        monkeypatch.setattr(voting._Voter, "say", slow)
+        monkeypatch.setattr(voting, "AT_ONCE", -1.0)
+        wanted = [Wanted(two.id, one.shelf.words[two.id].model), Wanted(one.id, one.voting.serving().digest)]
+        cast = await one.voting.cast(wanted, ROWS)
+        assert [each.owner for each in cast if isinstance(each, Ballot)] == [two.id, one.id]
 
 
 def forged(summary: Summary, **changes: Any) -> Summary:

@@ -141,15 +141,15 @@ class Reader:
 
 
 def _coded(cells: Sequence[object], name: str, first_row: int) -> Coded:
-    if not _PLAIN.issuperset(map(type, cells)):
-        cells = texts(cells, name, first_row)
-    # Each spelling is looked at once, and several may be the same text.
     spelled = dict.fromkeys(cells)
+    if not _PLAIN.issuperset(map(type, spelled)):
+        cells = texts(cells, name, first_row)
+        spelled = dict.fromkeys(cells)
+    # Each spelling is looked at once, and several may be the same text.
+    places: dict[str | None, int] = {}
     said = texts(list(spelled), name, first_row)
-    levels = list(dict.fromkeys(said))
-    places = {text: at for at, text in enumerate(levels)}
-    codes = dict(zip(spelled, map(places.__getitem__, said), strict=True))
-    return levels, np.fromiter(map(codes.__getitem__, cells), np.int64, len(cells))
+    codes = {cell: places.setdefault(text, len(places)) for cell, text in zip(spelled, said, strict=True)}
+    return list(places), np.fromiter(map(codes.__getitem__, cells), np.int64, len(cells))
 
 
 def _packed(codes: NDArray[np.int64], levels: int) -> bytes:

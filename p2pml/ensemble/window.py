@@ -60,9 +60,13 @@ class Window:
         """Take in rows that were asked about; `novelty` has shape (rows,)."""
         pane = self._filling
         cells = [columns[name] for name in self.names]
-        for place, at in pane.places(rows, self._chance):
+        kept = pane.places(rows, self._chance)
+        # While a pane fills all rows are kept, and turned at once.
+        turned = zip(*cells, strict=True) if cells and len(kept) == rows else None
+        for place, at in kept:
+            picked = tuple(each[at] for each in cells) if turned is None else next(turned)
             strange = None if novelty is None else float(novelty[at])
-            row = Row(tuple(column[at] for column in cells), strange, ground)
+            row = Row(picked, strange, ground)
             if place == len(pane.rows):
                 pane.rows.append(row)
             else:

@@ -38,7 +38,7 @@ def holds(peer: RealPeer) -> dict[str, list[str]]:
 
 def settled(answer: Any) -> bool:
     """Whether the held-out rows of all have said how to weigh the votes."""
-    return answer["combined"] == DENSITY or answer.get("because") == NO_GAIN
+    return str(answer["combined"]) == DENSITY or str(answer.get("because")) == NO_GAIN
 
 
 def score(answer: Any, truth: list[str]) -> float:
@@ -48,7 +48,7 @@ def score(answer: Any, truth: list[str]) -> float:
 def apart(before: Any, after: Any) -> float:
     """The largest difference in a probability."""
     rows = zip(before["probabilities"], after["probabilities"], strict=True)
-    return max(abs(one - other) for old, new in rows for one, other in zip(old, new, strict=True))
+    return max(abs(float(one) - float(other)) for old, new in rows for one, other in zip(old, new, strict=True))
 
 
 def main() -> None:
