@@ -142,6 +142,19 @@ def test_news_goes_out_at_once_and_then_at_the_interval() -> None:
     assert 7 <= len(rounds) <= 9
 
 
+def test_where_many_fall_silent_who_still_speaks_is_told_first() -> None:
+    """Most of those whom chance chooses may be gone; news must not die out among the few that are left."""
+    one = jar(*(identity(index) for index in range(1, 61)))
+    for _ in range(80):
+        one.hear(A, Nack(1))
+        one.live(0.1, A)
+    for number in range(5):
+        one.take(SetEntry(f"key-{number}", b"value"))
+        told = {each.to for each in one.live(0.2, A) if each.all(Delta)}
+        assert A.address in told
+        assert len(told) > 1
+
+
 def test_an_entry_past_a_limit_is_refused_and_changes_nothing() -> None:
     """The daemon gets the error, and the node goes on."""
     one = jar(A)

@@ -22,6 +22,7 @@ from p2pml.gossip import (
     limits,
 )
 from p2pml.gossip.messages import Ack, Claim, Delta, Digest, Head, Line, More, Ping, Wants, Write
+from p2pml.gossip.sync import LATEST_LIMIT
 
 ME = identity(0)
 A, B, C = (identity(index) for index in range(1, 4))
@@ -171,6 +172,20 @@ def test_a_digest_of_many_members_is_a_random_part_that_fits() -> None:
         parts.append({entry.id for entry in digest.lines})
         assert 20 < len(parts[-1]) < 61
     assert len(set.union(*parts)) > len(parts[0])
+
+
+def test_who_wrote_last_is_in_every_digest() -> None:
+    """What is new is what others lack: a digest that has no room for all lists it each time."""
+    one = jar(*MANY)
+    for writer in MANY[:20]:
+        one.hear(writer, delta(writer, 0, 1, fit=b"1"))
+    one.clear()
+    for _ in range(3):
+        one.take(Join((("10.9.9.9", 1),)))
+    for digest in one.said(Digest):
+        assert {writer.id for writer in MANY[20 - LATEST_LIMIT : 20]} < {entry.id for entry in digest.lines}
+        assert len({entry.id for entry in digest.lines}) == len(digest.lines)
+    assert len(one.said(Digest)) == 3
 
 
 def test_what_does_not_fit_is_fetched_by_stream() -> None:

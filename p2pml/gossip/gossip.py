@@ -34,4 +34,10 @@ class Gossip:
             # Suspects last: those who probe them tell them, and where most have crashed the news must not die out.
             chosen += context.members.sample(fanout, context.me.id, *(record.id for record in chosen))
             chosen.sort(key=lambda record: record.status is Status.SUSPECT)
-        context.send_news(chosen[:fanout])
+        chosen = chosen[:fanout]
+        if context.settings.lifeguard and context.health.alarmed and context.health.speakers:
+            # Most of those chosen at random may be gone. Whoever spoke lately is not.
+            speaker = context.members.get(context.rng.choice(context.health.speakers))
+            if speaker is not None and speaker.live and speaker not in chosen:
+                chosen[-1:] = [speaker]
+        context.send_news(chosen)

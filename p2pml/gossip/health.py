@@ -6,6 +6,14 @@ refutes, it was; where nine of ten have crashed, it was not, and slowing down wo
 
 from __future__ import annotations
 
+from collections import deque
+
+SPEAKERS_LIMIT = 16
+"""Members remembered as lately heard: a few seconds' worth, so that most of them still live."""
+
+ALARM = 2
+"""Failed probes not yet settled from which on this node seems to be among the few that a calamity has left."""
+
 
 class Health:
     """A score from 0, healthy, to a cap: intervals and timeouts are as many times longer, plus one."""
@@ -17,11 +25,18 @@ class Health:
         self.score = 0
         self.last_word = 0.0
         """When a member that nobody suspects was last heard (s)."""
+        self.speakers: deque[str] = deque(maxlen=SPEAKERS_LIMIT)
+        """Who was lately heard, of those whom nobody suspects."""
 
     @property
     def multiplier(self) -> int:
         """By how much intervals and timeouts are longer now."""
         return self.score + 1
+
+    @property
+    def alarmed(self) -> bool:
+        """Whether several members that this node probed are silent, and nobody knows yet what became of them."""
+        return len(self._open) >= ALARM
 
     def better(self) -> None:
         """Note that a probe succeeded."""

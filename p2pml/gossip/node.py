@@ -412,6 +412,7 @@ class Node:
             self._hear_doubted(known)
         else:
             context.health.last_word = context.now
+            context.health.speakers.append(known.id)
             if suspicions.unheard:
                 suspicions.heard_from(known.id)
 

@@ -34,6 +34,9 @@ MORE_SIZE = 2
 PART_LEAST = 64
 """Bytes below which there is no point in looking for a claim or a delta that still fits."""
 
+LATEST_LIMIT = 16
+"""Owners remembered as those who wrote last: what is new is what others lack. They take a third of a digest."""
+
 DIFFERING_LIMIT = 16
 """Members remembered as differing between two syncs; one of them is compared with."""
 
@@ -55,6 +58,8 @@ class Sync:
         self._differing: dict[str, None] = {}
         self.agreed_at: float | None = None
         """When a member last had the very same tables (s); `None` before the first time."""
+        self._latest: dict[str, None] = {}
+        """Whose writes came last, the latest of them at the end."""
         self._armed = False
         self._last = self._first = -math.inf
         self._rest = context.settings.probe_interval
@@ -117,14 +122,16 @@ class Sync:
         context.send(address, *messages, own, self.digest(room), news=False)
 
     def digest(self, room: int) -> Digest:
-        """Say what is known of all live members, or of as many as fit, chosen at random."""
+        """Say what is known of all live members, or of as many as fit: who wrote last, and the rest at random."""
         context = self._context
         room -= DIGEST_OVERHEAD
         live = context.members.live
         if live * LINE_LEAST <= room:
             chosen = [record for record in context.members if record.live]
         else:
-            chosen = context.members.sample(room // LINE_LEAST)
+            latest = [record for owner in self._latest if (record := context.members.get(owner)) and record.live]
+            sample = context.members.sample(room // LINE_LEAST)
+            chosen = list({record.id: record for record in (*latest, *sample)}.values())
         lines = _fitting((self._line(record) for record in chosen), room)
         return Digest(len(lines) == live, live, lines)
 
@@ -265,6 +272,10 @@ class Sync:
         changes = context.catalogue.apply(delta)
         context.state ^= before ^ context.mark(record)
         if changes is not None:
+            self._latest.pop(owner, None)
+            self._latest[owner] = None
+            if len(self._latest) > LATEST_LIMIT:
+                del self._latest[next(iter(self._latest))]
             for key, value in changes.items():
                 context.notify(EntryChanged(owner, key, value))
             if spread:
