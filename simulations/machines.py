@@ -198,8 +198,8 @@ class Machine:
 
     async def _live(self, process: Process, join: tuple[Address, ...]) -> None:
         """What `p2pml peer start` does, from its store to its end."""
-        disk = self._disk = Disk(self.folder)
         try:
+            disk = self._disk = Disk(self.folder)
             options = PeerOptions(
                 data=self._part,
                 model=MODELS[self.index % len(MODELS)],
@@ -223,7 +223,6 @@ class Machine:
             self.failure = None if self._disks.is_full(self.folder, self._loop.now) else str(error)
             self.usurped = isinstance(error, BadInput) and "copy of this state folder" in str(error)
         finally:
-            disk.close()
             if process is self.process:
                 # What it still holds goes with the process.
                 self.kill()

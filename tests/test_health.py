@@ -41,11 +41,10 @@ def test_where_others_were_heard_it_counts_only_if_the_target_refutes() -> None:
 
 def test_two_silent_members_at_once_are_an_alarm() -> None:
     """Until it is known what became of them; one alone is none."""
-    health = Health(8)
+    health, alarmed = Health(8), []
     health.last_word = 1.1
-    health.probe_failed("A", 3, since=1.0)
-    assert not health.alarmed
-    health.probe_failed("B", 3, since=1.0)
-    assert health.alarmed
+    for member in "AB":
+        health.probe_failed(member, 3, since=1.0)
+        alarmed.append(health.alarmed)
     health.settle("A", refuted=False)
-    assert not health.alarmed
+    assert [*alarmed, health.alarmed] == [False, True, False]

@@ -9,7 +9,7 @@ from dataclasses import replace
 from gossip_support import claim, identity
 
 from p2pml.gossip import Status
-from p2pml.gossip.members import Members
+from p2pml.gossip.members import CROWD, Members
 
 ME = identity(0)
 
@@ -55,6 +55,22 @@ def test_the_gone_are_not_probed_and_come_back_once() -> None:
         targets(members, 3)
         assert set(targets(members, 6)) == set(expected)
     assert max(Counter(targets(members, 4)).values()) <= 3
+
+
+def test_a_round_goes_on_where_most_of_it_is_gone() -> None:
+    """The few that are left are probed once each in it, and choosing among them does not go through the gone."""
+    members = table(*range(1, 241), limit=300)
+    probed = set(targets(members, 120))
+    left = [identity(index) for index in range(1, 241) if index % 8 == 0]
+    for index in range(1, 241):
+        if index % 8:
+            members.put(claim(identity(index), Status.DEAD), 0)
+    rest = {each.id for each in left} - probed
+    assert 0 < len(rest) < len(left)
+    assert set(targets(members, len(rest))) == rest
+    assert set(targets(members, len(left))) == {each.id for each in left}
+    assert len(members._order) <= 2 * len(left) + CROWD
+    assert len(members.sample(len(left), ME.id)) == len(left)
 
 
 def test_a_node_alone_has_no_target() -> None:

@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from .directory import Directory
 from .records import Address, Member, Record, is_unspecified
 
+CROWD = 64
+"""How many more of the gone than of the live may stand in the order of probes: fewer are not worth going through it."""
+
 
 class Members:
     """Everybody remembered. Only what differs from the common case costs memory beyond one reference."""
@@ -79,6 +82,8 @@ class Members:
         elif not record.live and (was_live or known is None):
             self.live -= was_live
             self._gone[peer] = now
+            if len(self._order) > 2 * self.live + CROWD:
+                self._drop_gone()
         return True
 
     def forget(self, peer: str) -> None:
@@ -152,8 +157,9 @@ class Members:
                 return self.get(peer)
         return next((one for one in self if one.address == address and one.live), None)
 
-    # Choosing. The order has the gone still in it: they are skipped, and dropped after each round. It is shuffled as
-    # the round goes (Fisher-Yates), so that a newcomer takes a random place of what is left (SWIM §4.3).
+    # Choosing. The order has the gone still in it: they are skipped, and dropped after each round or where they are
+    # most of it. It is shuffled as the round goes (Fisher-Yates), so that a newcomer takes a random place of what is
+    # left (SWIM §4.3).
 
     def next_target(self, me: str) -> Record | None:
         """Go on with the round of probes; a new round has a new order."""
@@ -167,27 +173,29 @@ class Members:
                 record = self._records[number]
                 if record is not None and record.live and record.id != me:
                     return record
-            self._begin_round()
+            self._next = 0
+            self._drop_gone()
         return None
 
-    def _begin_round(self) -> None:
-        """Go back to the start, without the gone."""
-        kept = array("I")
-        for number in self._order:
+    def _drop_gone(self) -> None:
+        """Leave the gone out of the order, and go on in the round where it was."""
+        kept, following = array("I"), 0
+        for place, number in enumerate(self._order):
             record = self._records[number]
             if record is not None and record.live:
                 kept.append(number)
+                following += place < self._next
             else:
                 self._ordered[number] = False
-        self._order, self._next = kept, 0
+        self._order, self._next = kept, following
 
     def sample(self, count: int, *but: str) -> list[Record]:
         """Choose up to `count` different live members at random, except some."""
         order, records = self._order, self._records
         size, chance = len(order), self._rng.random
         chosen: dict[str, Record] = {}
-        # Tries at random are fast while most of the list is live; a small cluster is simply shuffled.
-        for _ in range(3 * count if size > 2 * count else 0):
+        # Tries at random are fast where half of the list or more is live; a small cluster is simply shuffled.
+        for _ in range(8 * count if size > 4 * count else 0):
             record = records[order[int(chance() * size)]]
             if record is not None and record.live and record.id not in but:
                 chosen[record.id] = record
