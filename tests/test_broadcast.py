@@ -78,7 +78,7 @@ def test_news_that_waited_keeps_its_count() -> None:
 def test_packets_alike_count_each() -> None:
     """News is taken for several packets at once while each may have it, and never beyond the limit."""
     broadcasts = queue(b"a")
-    assert broadcasts.take_for(3, 0, 4) is None
-    assert broadcasts.take_for(3, ROOMY, 4) == [b"a"]
-    assert broadcasts.take_for(3, ROOMY, 4) is None
+    assert broadcasts.suits(3, 4)
+    assert broadcasts.take(ROOMY, 4, 3) == [b"a"]
+    assert not broadcasts.suits(3, 4)
     assert [broadcasts.take(ROOMY, 4) for _ in range(2)] == [[b"a"], []]

@@ -468,7 +468,7 @@ def plant_a_stranger(cluster: Cluster) -> None:
 def plant_a_full_queue(cluster: Cluster) -> None:
     """Let news pile up."""
     for index in range(50):
-        cluster[0].running._context.broadcasts.put(str(index), WIRE.part(More()), 2)
+        cluster[0].running._context.claims.put(str(index), WIRE.part(More()), 2)
 
 
 def plant_timers(cluster: Cluster) -> None:

@@ -29,7 +29,7 @@ class News(Generic[T]):
 
 
 class Broadcasts(Generic[T]):
-    """The queue. Its length is bounded by its subjects: two for each member that can be remembered.
+    """A queue. Its length is bounded by its subjects: one for each member that can be remembered.
 
     A subject is what the news is about, such as a member's id: newer news about it replaces older. The queue counts
     the packets that took all of it, so that these do not have to count at each piece of news.
@@ -41,7 +41,8 @@ class Broadcasts(Generic[T]):
         """All that waits, by what it is about."""
         self._by_since: dict[int, dict[str, News[T]]] = {}
         self._taken = 0
-        self._size = 0
+        self.size = 0
+        """Bytes of all that waits."""
 
     def __len__(self) -> int:
         """Count the news that wait."""
@@ -51,21 +52,21 @@ class Broadcasts(Generic[T]):
         """Queue news of so many bytes in place of older news about the same."""
         self.drop(subject)
         news = self.subjects[subject] = News(item, size, self._taken)
-        self._size += size
+        self.size += size
         self._file(subject, news)
 
     def drop(self, subject: str) -> None:
         """Forget the news about a subject."""
         news = self.subjects.pop(subject, None)
         if news is not None:
-            self._size -= news.size
+            self.size -= news.size
             self._unfile(subject, news)
 
     def clear(self) -> None:
         """Have no news any more."""
         self.subjects.clear()
         self._by_since.clear()
-        self._size = 0
+        self.size = 0
 
     def echo(self, subject: str, least: int, limit: int) -> None:
         """Note that somebody told the same: what was sent `least` times and sent or heard `limit` times goes."""
@@ -76,21 +77,21 @@ class Broadcasts(Generic[T]):
             if sent >= least and sent + news.echoes >= limit:
                 self.drop(subject)
 
-    def take_for(self, copies: int, room: int, limit: int) -> list[T] | None:
-        """Choose news for so many packets alike; `None` if they have to differ, for room or for the limit."""
-        if self._size > room or any(self._taken - since + copies > limit for since in self._by_since):
-            return None
-        self._taken += copies - 1
-        return self.take(room, limit)
+    def suits(self, copies: int, limit: int) -> bool:
+        """Whether so many packets may carry all that waits, each of them."""
+        return not any(self._taken - since + copies > limit for since in self._by_since)
 
-    def take(self, room: int, limit: int) -> list[T]:
-        """Choose news that fits into `room` bytes, and count it as sent; what was sent `limit` times goes."""
-        if self._size > room:
+    def take(self, room: int, limit: int, copies: int = 1) -> list[T]:
+        """Choose news that fits into `room` bytes, and count it as sent; what was sent `limit` times goes.
+
+        For several packets alike all of it has to fit.
+        """
+        if self.size > room:
             return self._take_some(room, limit)
         taken = []
         for since in sorted(self._by_since, reverse=True):
             taken += [news.item for news in reversed(self._by_since[since].values())]
-        self._taken += 1
+        self._taken += copies
         self._expire(limit)
         return taken
 
@@ -129,4 +130,4 @@ class Broadcasts(Generic[T]):
         for since in [since for since in self._by_since if self._taken - since >= limit]:
             for subject, news in self._by_since.pop(since).items():
                 del self.subjects[subject]
-                self._size -= news.size
+                self.size -= news.size

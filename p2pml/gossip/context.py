@@ -22,9 +22,6 @@ from .wire import OVERHEAD, Part, Wire
 
 Action: TypeAlias = Callable[..., object]
 
-HEAD = "head "
-"""What goes before an owner's id to make a subject of news: of its catalogue, where the id alone is of itself."""
-
 ROOM = limits.PACKET_LIMIT - OVERHEAD
 """Bytes that a datagram has for messages."""
 
@@ -48,7 +45,10 @@ class Context:
         self.health = Health(settings.health_cap)
         self.members = Members(rng, settings.max_members, directory)
         self.catalogue = Catalogue(directory)
-        self.broadcasts = Broadcasts[Part]()
+        self.claims = Broadcasts[Part]()
+        """News of members."""
+        self.writes = Broadcasts[Part]()
+        """News of their catalogues."""
         self._timers: dict[int, tuple[float, Action, tuple[Any, ...]]] = {}
         self._token = 0
         self.own = Record(me.id, me.name, me.address, Status.ALIVE, me.generation, me.nonce, 0)
@@ -69,7 +69,7 @@ class Context:
     def spread(self, record: Record) -> None:
         """Queue a claim as news."""
         part = self.wire.part(Claim(record))
-        self.broadcasts.put(record.id, part, len(part[1]))
+        self.claims.put(record.id, part, len(part[1]))
 
     def mark(self, record: Record) -> int:
         """Hash one member's part of the state: of those that take part, the claim and the catalogue's version."""
@@ -82,18 +82,23 @@ class Context:
             before = (collected, version - 1)
             delta, _ = self.catalogue.delta(record.id, record.epoch, before, limits.NEWS_LIMIT)
             part = self.wire.part(delta or Head(record.id, record.generation, version))
-            self.broadcasts.put(HEAD + record.id, part, len(part[1]))
+            self.writes.put(record.id, part, len(part[1]))
 
-    def echo(self, subject: str) -> None:
+    @property
+    def has_news(self) -> bool:
+        """Whether there is anything to tell."""
+        return bool(self.claims.subjects or self.writes.subjects)
+
+    def echo(self, queue: Broadcasts[Part], subject: str) -> None:
         """Note that a member told news that is known here: so much less has to be told by this one."""
-        if subject in self.broadcasts.subjects:
+        if subject in queue.subjects:
             retransmit = self.settings.retransmit
-            self.broadcasts.echo(subject, retransmit, transmit_limit(retransmit, self.members.live))
+            queue.echo(subject, retransmit, transmit_limit(retransmit, self.members.live))
 
     def forget_news(self, peer: str) -> None:
         """Drop the news about a member."""
-        self.broadcasts.drop(peer)
-        self.broadcasts.drop(HEAD + peer)
+        self.claims.drop(peer)
+        self.writes.drop(peer)
 
     def forget_entries(self, owner: str) -> None:
         """Drop the catalogue entries of a member, and tell so."""
@@ -124,26 +129,37 @@ class Context:
 
     def send_parts(self, to: Address, parts: list[Part], *, news: bool = True) -> None:
         """Send written messages that fit into one datagram, with as much news as fits beside them."""
-        if news and self.broadcasts.subjects:
+        if news and self.has_news:
             room = ROOM
             for _, data in parts:
                 room -= len(data)
-            parts = parts + self.broadcasts.take(room, transmit_limit(self.settings.retransmit, self.members.live))
+            parts = parts + self._news(room)
         if parts:
             self._send_sealed(to, self.wire.seal(self.me, parts))
 
     def send_news(self, members: list[Record]) -> None:
         """Tell members the news: all the same, written once, where nobody has to be told first that it is suspected."""
-        if not any(record.status is Status.SUSPECT for record in members):
-            limit = transmit_limit(self.settings.retransmit, self.members.live)
-            parts = self.broadcasts.take_for(len(members), ROOM, limit)
-            if parts:
-                data = self.wire.seal(self.me, parts)
-                for record in members:
-                    self._send_sealed(self.members.address(record), data)
-                return
+        copies, limit = len(members), transmit_limit(self.settings.retransmit, self.members.live)
+        alike = self.claims.size + self.writes.size <= ROOM and not any(
+            record.status is Status.SUSPECT for record in members
+        )
+        if alike and self.claims.suits(copies, limit) and self.writes.suits(copies, limit):
+            data = self.wire.seal(self.me, self._news(ROOM, copies))
+            for record in members:
+                self._send_sealed(self.members.address(record), data)
+            return
         for record in members:
             self.send_to(record)
+
+    def _news(self, room: int, copies: int = 1) -> list[Part]:
+        """Choose news for a packet, or for several alike. Where not all fits, half of the room is for either kind."""
+        limit = transmit_limit(self.settings.retransmit, self.members.live)
+        parts = self.claims.take(room - min(self.writes.size, room // 2), limit, copies)
+        if self.writes.subjects:
+            for _, data in parts:
+                room -= len(data)
+            parts += self.writes.take(room, limit, copies)
+        return parts
 
     def _send_sealed(self, to: Address, data: bytes) -> None:
         self.counters["datagrams_sent"] += 1

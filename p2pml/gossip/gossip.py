@@ -19,7 +19,7 @@ class Gossip:
     def wake(self) -> None:
         """Arrange a round if there is news and somebody to tell."""
         context = self._context
-        if self.armed or not context.broadcasts.subjects or context.members.live < 2:
+        if self.armed or not context.has_news or context.members.live < 2:
             return
         self.armed = True
         context.timer(self._last + context.settings.gossip_interval - context.now, self._round)

@@ -54,7 +54,7 @@ class Membership:
         merged = merge(known, claim)
         if merged is known:
             if claim.rank == known.rank:
-                self._context.echo(claim.id)
+                self._context.echo(self._context.claims, claim.id)
             elif source and not known.live and claim.status is Status.SUSPECT and self.suspicions.is_witness():
                 self.notice(known, source)
         elif self._is_doubtful(known, merged):

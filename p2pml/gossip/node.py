@@ -130,7 +130,7 @@ class Node:
         context.effects = effects
         if self._started and not context.silent:
             self._handlers[type(event)](event)
-            if context.broadcasts.subjects and not self._gossip.armed:
+            if context.has_news and not self._gossip.armed:
                 self._gossip.wake()
         elif isinstance(event, Start | SetEntry | Moved) and not context.silent:
             self._handlers[type(event)](event)
@@ -211,7 +211,7 @@ class Node:
     def queues(self) -> Mapping[str, int]:
         """Count everything that waits: each has its bound."""
         return {
-            "news": len(self._context.broadcasts),
+            "news": len(self._context.claims) + len(self._context.writes),
             "probes": self._prober.probes,
             "relays": self._prober.relays,
             "streams": self._sync.streams,
@@ -487,9 +487,11 @@ def acquaint(nodes: Sequence[Node]) -> None:
         assert shelf is not None
         first.catalogue.apply(shelf)
         first.state ^= other.state
-    first.broadcasts.clear()
+    first.claims.clear()
+    first.writes.clear()
     for other in others:
         other.members.copy(first.members)
         other.catalogue.copy(first.catalogue)
         other.state = first.state
-        other.broadcasts.clear()
+        other.claims.clear()
+        other.writes.clear()

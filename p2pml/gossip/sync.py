@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from . import limits
-from .context import HEAD, ROOM, Context
+from .context import ROOM, Context
 from .effects import AnswerStream, EntryChanged, OpenStream
 from .messages import Claim, Delta, Digest, Head, Line, Message, More, Wants
 from .records import Address, Record, Status
@@ -106,7 +106,7 @@ class Sync:
             self._rest = context.settings.probe_interval if new or lull >= 2 * sync else min(2 * self._rest, sync)
             self._last = context.now
             chosen = context.rng.choice(differing)
-            settled = self._rest == sync and not context.broadcasts.subjects
+            settled = self._rest == sync and not context.has_news
             if settled and context.members.live * LINE_LEAST > ROOM:
                 # No news is on its way, and several samples of the lines did not find what differs: all of them will.
                 self.open_stream(context.members.address(chosen))
@@ -239,7 +239,7 @@ class Sync:
         record = context.members.get(head.owner)
         same = record is not None and record.generation == head.generation
         if record is not None and same and context.catalogue.reaches(head.owner, record.epoch, head.version):
-            context.echo(HEAD + head.owner)
+            context.echo(context.writes, head.owner)
             return
         ours = _nothing(head.owner) if record is None else self._line(record)
         if (head.generation, head.version) <= (ours.generation, ours.version) or head.owner == context.me.id:
@@ -260,7 +260,7 @@ class Sync:
         """Take writes that continue what is known, or ask for what is between."""
         context, owner = self._context, delta.owner
         if context.catalogue.reaches(owner, (delta.generation, delta.nonce), delta.until):
-            context.echo(HEAD + owner)
+            context.echo(context.writes, owner)
             return
         record = context.members.get(owner)
         if record is None or record.epoch != (delta.generation, delta.nonce) or owner == context.me.id:
