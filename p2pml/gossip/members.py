@@ -191,6 +191,8 @@ class Members:
 
     def sample(self, count: int, *but: str) -> list[Record]:
         """Choose up to `count` different live members at random, except some."""
+        if not count:
+            return []
         order, records = self._order, self._records
         size, chance = len(order), self._rng.random
         chosen: dict[str, Record] = {}
