@@ -39,12 +39,10 @@ def test_where_others_were_heard_it_counts_only_if_the_target_refutes() -> None:
         assert health.score == 3 * refuted
 
 
-def test_two_silent_members_at_once_are_an_alarm() -> None:
-    """Until it is known what became of them; one alone is none."""
+def test_half_of_the_last_probes_without_an_answer_are_an_alarm() -> None:
+    """One that succeeds takes the place of one that failed eight probes ago."""
     health, alarmed = Health(8), []
-    health.last_word = 1.1
-    for member in "AB":
-        health.probe_failed(member, 3, since=1.0)
+    for failed in (True, True, False, True, True, False, False, False, False):
+        health.note(failed=failed)
         alarmed.append(health.alarmed)
-    health.settle("A", refuted=False)
-    assert [*alarmed, health.alarmed] == [False, True, False]
+    assert alarmed == [False, False, False, False, True, True, True, True, False]

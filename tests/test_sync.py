@@ -21,7 +21,7 @@ from p2pml.gossip import (
     Unreachable,
     limits,
 )
-from p2pml.gossip.messages import Ack, Claim, Delta, Digest, Head, Line, More, Ping, Wants, Write
+from p2pml.gossip.messages import Ack, Claim, Delta, Digest, Head, Line, More, Nack, Ping, Wants, Write
 from p2pml.gossip.sync import LATEST_LIMIT
 
 ME = identity(0)
@@ -416,8 +416,22 @@ def test_one_difference_brings_one_comparison() -> None:
     one.clear()
     one.run(0.9)
     assert not one.said(Digest)
-    one.run(60)
-    assert len(one.said(Digest)) == 1
+    assert len([digest for each in one.live(60, A, B) for digest in each.all(Digest)]) == 1
+
+
+def test_where_many_fall_silent_tables_are_compared_with_who_still_speaks() -> None:
+    """At every probe: there is much to learn, and few know it."""
+    one = jar(*MANY)
+    compared = []
+    for _ in range(110):
+        one.hear(A, Nack(1))
+        compared += [each.to for each in one.live(0.1, A) if each.all(Digest)]
+    assert compared[-5:] == [A.address] * 5
+    one.clear()
+    for _ in range(3):
+        one.hear(A, More())
+        one.run(0.6)
+    assert len(one.opened()) == 1
 
 
 def test_what_samples_of_a_large_table_do_not_find_is_looked_for_in_all_of_it() -> None:

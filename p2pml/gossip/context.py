@@ -105,6 +105,12 @@ class Context:
         for key in self.catalogue.forget(owner):
             self.notify(EntryChanged(owner, key, None))
 
+    def speaker(self) -> Record | None:
+        """Choose one of the members that were heard lately; `None` where nobody was, or it is suspected since."""
+        speakers = self.health.speakers
+        record = self.members.get(self.rng.choice(speakers)) if speakers else None
+        return record if record is not None and record.status is Status.ALIVE else None
+
     # The three verbs.
 
     def send(self, to: Address, *messages: Message, news: bool = True) -> None:

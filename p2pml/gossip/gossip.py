@@ -35,9 +35,9 @@ class Gossip:
             chosen += context.members.sample(fanout, context.me.id, *(record.id for record in chosen))
             chosen.sort(key=lambda record: record.status is Status.SUSPECT)
         chosen = chosen[:fanout]
-        if context.settings.lifeguard and context.health.alarmed and context.health.speakers:
+        if context.settings.lifeguard and context.health.alarmed:
             # Most of those chosen at random may be gone. Whoever spoke lately is not.
-            speaker = context.members.get(context.rng.choice(context.health.speakers))
-            if speaker is not None and speaker.live and speaker not in chosen:
+            speaker = context.speaker()
+            if speaker is not None and speaker not in chosen:
                 chosen[-1:] = [speaker]
         context.send_news(chosen)

@@ -11,8 +11,11 @@ from collections import deque
 SPEAKERS_LIMIT = 16
 """Members remembered as lately heard: a few seconds' worth, so that most of them still live."""
 
-ALARM = 2
-"""Failed probes not yet settled from which on this node seems to be among the few that a calamity has left."""
+HISTORY = 8
+"""Probes remembered by whether they failed."""
+
+ALARM = 4
+"""How many of them failed where this node seems to be among the few that a calamity has left."""
 
 
 class Health:
@@ -22,6 +25,7 @@ class Health:
         """Begin healthy."""
         self._cap = cap
         self._open: dict[str, int] = {}
+        self._failed = 0
         self.score = 0
         self.last_word = 0.0
         """When a member that nobody suspects was last heard (s)."""
@@ -35,11 +39,12 @@ class Health:
 
     @property
     def alarmed(self) -> bool:
-        """Whether several members that this node probed are silent, and nobody knows yet what became of them."""
-        return len(self._open) >= ALARM
+        """Whether half of the members that this node probed lately were silent."""
+        return self._failed.bit_count() >= ALARM
 
     def better(self) -> None:
         """Note that a probe succeeded."""
+        self.note(failed=False)
         self.score = max(0, self.score - 1)
 
     def worse(self, by: int = 1) -> None:
@@ -58,3 +63,7 @@ class Health:
         by = self._open.pop(suspect, 0)
         if refuted:
             self.worse(by)
+
+    def note(self, *, failed: bool) -> None:
+        """Remember how a probe ended."""
+        self._failed = (self._failed << 1 | failed) & (1 << HISTORY) - 1

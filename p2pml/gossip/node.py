@@ -303,6 +303,8 @@ class Node:
             self._prober.tick()
         else:
             self._healing.greet_seed()
+        if context.settings.lifeguard and context.health.alarmed:
+            self._sync.consult()
         context.timer(context.settings.probe_interval * context.health.multiplier, self._probe_round)
 
     def _reconnect_round(self) -> None:

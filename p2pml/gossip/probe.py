@@ -167,6 +167,7 @@ class Prober:
         """Accuse at the end of the interval."""
         probe = self._probes[sequence]
         self._end(probe)
+        self._context.health.note(failed=True)
         missed = sum(not heard for heard in probe.helpers.values())
         record = self._context.members.get(probe.target)
         if record is not None and record.epoch != probe.epoch:

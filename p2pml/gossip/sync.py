@@ -111,8 +111,19 @@ class Sync:
                 # No news is on its way, and several samples of the lines did not find what differs: all of them will.
                 self.open_stream(context.members.address(chosen))
                 return
-            told = len(context.wire.part(Claim(chosen))[1]) if chosen.status is Status.SUSPECT else 0
-            context.send_to(chosen, self.digest(ROOM - told))
+            self._compare_with(chosen)
+
+    def _compare_with(self, member: Record) -> None:
+        """Send a member a digest, beside what it is told first if it is a suspect."""
+        context = self._context
+        told = len(context.wire.part(Claim(member))[1]) if member.status is Status.SUSPECT else 0
+        context.send_to(member, self.digest(ROOM - told))
+
+    def consult(self) -> None:
+        """Compare with a member that was just heard: where many fall silent there is much to learn, and few know it."""
+        speaker = self._context.speaker()
+        if speaker is not None:
+            self._compare_with(speaker)
 
     def greet(self, address: Address, *messages: Message) -> None:
         """Introduce this node to whoever lives at an address, and ask what it knows."""
@@ -291,11 +302,16 @@ class Sync:
         return len(self._streams)
 
     def on_more(self, source: Address) -> None:
-        """Come by stream for what does not fit into a packet: at once, but in a burst of news once for all of it."""
+        """Come by stream for what does not fit into a packet: at once, but in a burst of news once for all of it.
+
+        Where many fell silent, tables differ everywhere and for long: then once in a sync interval is enough.
+        """
         context = self._context
         waiting, self._coming = self._coming is not None, source
         if not waiting:
-            rest = self._came + context.settings.probe_timeout - context.now
+            settings = context.settings
+            pause = settings.sync_interval if context.health.alarmed else settings.probe_timeout
+            rest = self._came + pause - context.now
             if rest > 0:
                 context.timer(rest, self._come)
             else:
