@@ -21,6 +21,10 @@ from .daemon import Peer, default_name
 from .options import PeerOptions
 from .store import Store, default_folder
 
+TURN = 0.0005
+"""Seconds after which a thread that computes lets the event loop go on; with Python's own 5 ms some answers took that
+much longer."""
+
 log = structlog.get_logger()
 
 
@@ -30,6 +34,7 @@ def run_peer(options: PeerOptions) -> None:
     # Threads of OpenMP that spin while they wait starve the other peers of a machine: a training took 20 times
     # as long beside three others. Set before scikit-learn is loaded; the training process inherits it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    sys.setswitchinterval(TURN)
     # A user's own `package.module:factory` lies beside the data; last on the path, it cannot hide a library.
     sys.path.append(os.getcwd())
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
