@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-
 from p2pml.errors import BadInput
 from p2pml.peer.answers import Predicted
 from p2pml.peer.blocks import Block
@@ -100,6 +98,9 @@ class ParquetPredictions:
             raw = joined.encode("ascii")
         except (TypeError, UnicodeEncodeError):
             return None
+        # Not at the top: who asks for help does not wait for it.
+        import numpy as np
+
         ends = np.zeros(len(cells) + 1, np.int32)
         np.cumsum(np.fromiter(map(len, cells), np.int32, len(cells)), out=ends[1:])
         return self._arrow.StringArray.from_buffers(len(cells), self._arrow.py_buffer(ends), self._arrow.py_buffer(raw))
