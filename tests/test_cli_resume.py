@@ -99,6 +99,18 @@ def test_parquet_holds_rows_types_and_predictions(shell: Shell, peer: FakePeer, 
     assert str(parquet.read_table(tmp_path / "two.parquet")["a"].type) == "int64"
 
 
+def test_parquet_holds_texts_of_any_script(shell: Shell, peer: FakePeer, tmp_path: Path) -> None:
+    """Empty ones and long ones, beside columns of ASCII alone."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    texts = ["", "Åse", "日本", "x" * 1000, "", "z"]
+    (tmp_path / "in.csv").write_text("a,b\n" + "".join(f"{at},{text}\n" for at, text in enumerate(texts)))
+    assert shell("predict", tmp_path / "in.csv", "--output", tmp_path / "out.parquet").code == 0
+    table = parquet.read_table(tmp_path / "out.parquet")
+    table.validate(full=True)
+    assert table["b"].to_pylist() == texts
+    assert table["a"].to_pylist() == [str(at) for at in range(len(texts))]
+
+
 def test_another_run_is_not_gone_on_with(shell: Shell, peer: FakePeer, tmp_path: Path) -> None:
     """Another file or other settings begin anew, and the sentence says so; so does a damaged journal."""
     source, out = numbered(tmp_path / "in.csv"), tmp_path / "out.csv"

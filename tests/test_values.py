@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pml.ensemble.values import (
+    MANY,
     MAX_TEXT,
     MISSING_SPELLINGS,
     BadValue,
@@ -100,9 +101,11 @@ def test_a_long_value_is_cut_short_in_the_sentence() -> None:
     assert len(str(caught.value)) < 200
 
 
-@given(st.lists(st.tuples(finite, finite, finite)))
-def test_a_matrix_is_its_columns_side_by_side(rows: list[tuple[float, float, float]]) -> None:
+@pytest.mark.parametrize("times", [1, MANY])
+@given(st.lists(st.tuples(finite, finite, finite), max_size=20))
+def test_a_matrix_is_its_columns_side_by_side(times: int, rows: list[tuple[float, float, float]]) -> None:
     """Reading columns at once or one by one is the same."""
+    rows = times * rows
     columns = {name: [row[index] for row in rows] for index, name in enumerate("abc")}
     matrix = number_matrix(columns, list("abc"))
     assert matrix.shape == (len(rows), 3)
