@@ -20,6 +20,8 @@ from p2pml.errors import RemoteError
 
 MAX_MODELS = 256
 """Models that one question names, at most: far more than a peer holds."""
+FEW = 128
+"""Rows up to which a question is encoded once another peer is asked; of more at once, as it is made in a thread."""
 MAX_REASON = 300
 """Characters of why a vote was not cast: one sentence."""
 
@@ -77,11 +79,13 @@ class Question:
 
     def __init__(self, rows: Typed, first_row: int, space: str | None) -> None:
         self.rows, self.first_row, self.space = rows, first_row, space
-        self._typed = msgspec.Raw(msgspec.msgpack.encode(rows.to_data()))
+        self._typed = self._encoded() if rows.rows > FEW else None
         self._plain: msgspec.Raw | None = None
 
     def packed(self, wanted: Sequence[Wanted], adding: Adding | None = None) -> bytes:
         """What one peer is asked over a link: the vote of each of these models on the rows, or their sum."""
+        if self._typed is None:
+            self._typed = self._encoded()
         asked = {"rows": self._typed, "first_row": self.first_row, "space": self.space, "models": wanted}
         return msgspec.msgpack.encode(asked if adding is None else asked | {"adding": adding})
 
@@ -91,6 +95,9 @@ class Question:
             self._plain = msgspec.Raw(msgspec.msgpack.encode(dict(self.rows)))
         asked = {"columns": self._plain, "first_row": self.first_row, "space": self.space, "models": wanted}
         return msgspec.msgpack.encode(asked)
+
+    def _encoded(self) -> msgspec.Raw:
+        return msgspec.Raw(msgspec.msgpack.encode(self.rows.to_data()))
 
 
 class PackedQuestion(msgspec.Struct):
