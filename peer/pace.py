@@ -12,8 +12,8 @@ LEARN = 0.1
 """How much of what is usual the last answer decides."""
 USUAL = 0.95
 """The share of answers that come within what is usual."""
-FORGOTTEN = 10.0
-"""Seconds after its last answer until nobody minds any more how far away a peer was: it may have been its load."""
+HALVED = 1.0
+"""Seconds after its last answer in which half is forgotten of how far away a peer was: it may have been its load."""
 FLOOR = 0.01
 """Seconds that any holder is given before the next is asked: less is noise of the scheduler."""
 PATIENCE, LEAST_PATIENCE = 20.0, 1.0
@@ -34,12 +34,12 @@ class Pace:
     def apart(self, id: str, seconds: float, now: float) -> None:
         """Of the time that a peer took for its answer, so many seconds were not its votes."""
         before, at = self._away.get(id, (seconds, now))
-        self._away[id] = seconds + (1 - LEARN) * (before - seconds) if now < at + FORGOTTEN else seconds, now
+        self._away[id] = seconds + (1 - LEARN) * _left(now - at) * (before - seconds), now
 
     def ahead(self, id: str, now: float) -> float:
         """Seconds before a peer begins to vote and after it has: of its way, and of its load; 0 where nobody knows."""
-        seconds, at = self._away.get(id, (0.0, -FORGOTTEN))
-        return seconds if now < at + FORGOTTEN else 0.0
+        seconds, at = self._away.get(id, (0.0, now))
+        return seconds * _left(now - at)
 
     def usual(self, id: str, rows: int) -> float | None:
         """Seconds within which a peer's vote usually comes; None where that is not known."""
@@ -60,3 +60,8 @@ class Pace:
         """Forget all other peers."""
         self._took = {key: took for key, took in self._took.items() if key[0] in ids}
         self._away = {id: away for id, away in self._away.items() if id in ids}
+
+
+def _left(seconds: float) -> float:
+    """The share of what was known that is not forgotten after so many seconds."""
+    return float(0.5 ** (seconds / HALVED))

@@ -105,32 +105,29 @@ class Voting:
     ) -> list[Cast]:
         """The vote of each of these models on every row, as `vote`, or why there is none."""
         at_once = self.cast_at_once(wanted, columns, first_row, space)
-        return at_once or await asyncio.gather(
-            *(self._one(each, columns, first_row, space, alone=len(wanted) == 1) for each in wanted)
-        )
+        return at_once or await asyncio.gather(*(self._one(each, columns, first_row, space) for each in wanted))
 
     def close(self) -> None:
         """Let no further vote begin."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _one(self, wanted: Wanted, columns: Columns, first_row: int, space: str | None, *, alone: bool) -> Cast:
-        """One of these votes; where it is not the only one, they are cast in threads, two at the same time."""
+    async def _one(self, wanted: Wanted, columns: Columns, first_row: int, space: str | None) -> Cast:
         try:
             if wanted.owner == self._me and self.trained is not None:
-                return await self._cast(self._own(space), columns, first_row, alone)
+                return await self._cast(self._own(space), columns, first_row)
             replica = self._shelf.loaded(wanted.owner, wanted.model)
             if replica is None:
                 loop = asyncio.get_running_loop()
                 replica = await loop.run_in_executor(self._threads, self._shelf.replica, wanted.owner, wanted.model)
             if replica is None:
                 return Refused(wanted.owner, "it holds no replica of that model")
-            return await self._cast(self._replica(replica, space), columns, first_row, alone)
+            return await self._cast(self._replica(replica, space), columns, first_row)
         except (BadInput, RemoteError) as error:
             return Refused(wanted.owner, str(error))
 
-    async def _cast(self, voter: _Voter, columns: Columns, first_row: int, alone: bool = True) -> Ballot:
+    async def _cast(self, voter: _Voter, columns: Columns, first_row: int) -> Ballot:
         rows = row_count(columns)
-        if alone and rows <= QUICK and self._usual(voter, rows) <= AT_ONCE:
+        if rows <= QUICK and self._usual(voter, rows) <= AT_ONCE:
             # The loop may have cast another one just now, and has other things to do.
             await asyncio.sleep(0)
             return self._said(voter, voter.say(columns, first_row))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from p2pml.peer.pace import FEWEST, FLOOR, FORGOTTEN, LEAST_PATIENCE, Pace
+from p2pml.peer.pace import FEWEST, FLOOR, HALVED, LEAST_PATIENCE, Pace
 
 
 def test_a_pace_is_known_after_some_answers() -> None:
@@ -28,10 +28,11 @@ def test_how_far_a_peer_is_follows_it_slowly_and_is_forgotten() -> None:
     pace = Pace()
     assert pace.ahead("a", 0.0) == 0.0
     pace.apart("a", 0.010, 1.0)
-    pace.apart("a", 0.020, 2.0)
-    assert pace.ahead("a", 2.0) == pytest.approx(0.011)
-    assert pace.ahead("a", 2.0 + FORGOTTEN) == 0.0
-    pace.apart("a", 0.5, 3.0 + FORGOTTEN)
-    assert pace.ahead("a", 3.0 + FORGOTTEN) == 0.5
+    pace.apart("a", 0.020, 1.0)
+    assert pace.ahead("a", 1.0) == pytest.approx(0.011)
+    assert pace.ahead("a", 1.0 + HALVED) == pytest.approx(0.0055)
+    later = 1.0 + 50 * HALVED
+    pace.apart("a", 0.5, later)
+    assert pace.ahead("a", later) == pytest.approx(0.5)
     pace.keep_only({"b"})
-    assert pace.ahead("a", 3.0 + FORGOTTEN) == 0.0
+    assert pace.ahead("a", later) == 0.0
