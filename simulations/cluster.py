@@ -93,6 +93,8 @@ class Host:
         self._waiting: list[Event] | None = None
         self._answers: dict[int, Callable[[bytes], None]] = {}
         self._requests = 0
+        # Bound once, not for each of a hundred thousand timers.
+        self._firing = self._fire
 
     @property
     def running(self) -> Node:
@@ -165,7 +167,7 @@ class Host:
             if type(effect) is SendDatagram:
                 cluster.network.send(self.address, effect.to, effect.data)
             elif type(effect) is SetTimer:
-                cluster.clock.at(effect.at, self._fire, node, effect.token)
+                cluster.clock.at(effect.at, self._firing, node, effect.token)
             else:
                 self._do(effect)
 

@@ -29,7 +29,7 @@ from p2pml.gossip import (
     Unreachable,
     limits,
 )
-from p2pml.gossip.messages import Ack, Claim, Delta, More, Nack, Ping, Write
+from p2pml.gossip.messages import Ack, Claim, Delta, More, Nack, Ping, PingRequest, Write
 from p2pml.gossip.wire import Wire
 
 ME = identity(0)
@@ -153,6 +153,16 @@ def test_where_many_fall_silent_who_still_speaks_is_told_first() -> None:
         told = {each.to for each in one.live(0.2, A) if each.all(Delta)}
         assert A.address in told
         assert len(told) > 1
+
+
+def test_a_timer_that_fires_is_due() -> None:
+    """Whatever a clock of coarse steps says: who finds it too early would set it anew, at the same moment, for ever."""
+    one = jar(A, B, C)
+    at, token = min((effect.at, effect.token) for effect in one.take(Unreachable(A.id)) if isinstance(effect, SetTimer))
+    one.now = at - 1e-9
+    one.take(TimerFired(token))
+    assert one.node._context.now == at
+    assert one.said(PingRequest)
 
 
 def test_an_entry_past_a_limit_is_refused_and_changes_nothing() -> None:

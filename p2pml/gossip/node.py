@@ -277,6 +277,8 @@ class Node:
         due = context.due(event.token)
         if due is None:
             return
+        # A clock of coarse steps fires it a little early: to wait for the rest again would be to wait for ever.
+        context.now = max(context.now, due)
         late = context.now - max(due, self._last_timer)
         if late > context.settings.probe_timeout and context.settings.lifeguard:
             # This may overtake the very timer, if it belonged to a probe or to a deadline.

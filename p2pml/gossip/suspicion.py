@@ -116,6 +116,8 @@ class Suspicions:
         self._returning: set[str] = set()
         self._healing = -math.inf
         self._spoke: str | None = None
+        # Bound once: where many are suspected, a timer each is most of what that takes.
+        self._begin_last_probe = self._last_probe
 
     def __len__(self) -> int:
         """Count the suspects."""
@@ -249,7 +251,7 @@ class Suspicions:
             suspicion.token = context.timer(deadline - context.now, self._verdict, suspicion.subject)
             return
         begin = deadline - context.settings.probe_interval
-        suspicion.token = context.timer(begin - context.now, self._last_probe, suspicion)
+        suspicion.token = context.timer(begin - context.now, self._begin_last_probe, suspicion)
 
     def _last_probe(self, suspicion: Suspicion) -> None:
         context = self._context
