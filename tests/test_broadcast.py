@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from p2pml.gossip.broadcast import Broadcasts, transmit_limit
+from collections import Counter
+
+from p2pml.gossip.broadcast import ENOUGH, LONG, Broadcasts, transmit_limit
+from p2pml.gossip.limits import PACKET_LIMIT
 
 ROOMY = 10**6
 
@@ -82,3 +85,14 @@ def test_packets_alike_count_each() -> None:
     assert broadcasts.take(ROOMY, 4, 3) == [b"a"]
     assert not broadcasts.suits(3, 4)
     assert [broadcasts.take(ROOMY, 4) for _ in range(2)] == [[b"a"], []]
+
+
+def test_what_was_told_most_goes_where_far_too_much_waits() -> None:
+    """But nothing before it was told a few times: the queue is bounded by what is new."""
+    broadcasts = Broadcasts[int]()
+    for number in range(1000):
+        broadcasts.put(str(number), number, 100)
+    told = Counter(number for _ in range(600) for number in broadcasts.take(1000, 20))
+    assert min(told.values()) == ENOUGH
+    assert len(told) == 1000
+    assert broadcasts.size <= LONG * PACKET_LIMIT

@@ -6,10 +6,19 @@ import math
 from functools import lru_cache
 from typing import Generic, TypeVar
 
+from .limits import PACKET_LIMIT
+
 T = TypeVar("T")
 
 MISFITS_LIMIT = 8
 """News too large for the room that is left after which a packet is sent as it is: a queue may be long."""
+
+
+LONG = 4
+"""Packets that what waits may fill: beyond it what was told most goes, once it was sent `ENOUGH` times."""
+
+ENOUGH = 4
+"""Times that news is sent at least: so much reaches nearly all where each tells others, and comparisons the rest."""
 
 
 @lru_cache(maxsize=64)
@@ -114,6 +123,7 @@ class Broadcasts(Generic[T]):
             news.since -= 1
             self._file(subject, news)
         self._expire(limit)
+        self._shorten()
         return [news.item for _, news in taken]
 
     def _file(self, subject: str, news: News[T]) -> None:
@@ -131,3 +141,11 @@ class Broadcasts(Generic[T]):
             for subject, news in self._by_since.pop(since).items():
                 del self.subjects[subject]
                 self.size -= news.size
+
+    def _shorten(self) -> None:
+        """Drop what was told most where far more waits than a packet takes."""
+        while self.size > LONG * PACKET_LIMIT:
+            since, waiting = min(self._by_since.items())
+            if self._taken - since < ENOUGH:
+                return
+            self.drop(next(iter(waiting)))
