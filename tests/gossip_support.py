@@ -105,8 +105,7 @@ class Jar:
 
     def hush(self) -> None:
         """Forget the news that waits, and what the node has done so far."""
-        self.node._context.claims.clear()
-        self.node._context.writes.clear()
+        self.node._context.hush()
         self.clear()
 
     def run(self, seconds: float) -> None:

@@ -100,15 +100,22 @@ class Context:
         self.claims.drop(peer)
         self.writes.drop(peer)
 
+    def hush(self) -> None:
+        """Have nothing to tell any more."""
+        self.claims.clear()
+        self.writes.clear()
+
     def forget_entries(self, owner: str) -> None:
         """Drop the catalogue entries of a member, and tell so."""
         for key in self.catalogue.forget(owner):
             self.notify(EntryChanged(owner, key, None))
 
     def speaker(self) -> Record | None:
-        """Choose one of the members that were heard lately; `None` where nobody was, or it is suspected since."""
+        """Choose one of those heard lately, where most members may be gone; `None` elsewhere, or if it is suspected."""
         speakers = self.health.speakers
-        record = self.members.get(self.rng.choice(speakers)) if speakers else None
+        if not (self.settings.lifeguard and self.health.alarmed and speakers):
+            return None
+        record = self.members.get(self.rng.choice(speakers))
         return record if record is not None and record.status is Status.ALIVE else None
 
     # The three verbs.

@@ -35,9 +35,8 @@ class Gossip:
             chosen += context.members.sample(fanout, context.me.id, *(record.id for record in chosen))
             chosen.sort(key=lambda record: record.status is Status.SUSPECT)
         chosen = chosen[:fanout]
-        if context.settings.lifeguard and context.health.alarmed:
-            # Most of those chosen at random may be gone. Whoever spoke lately is not.
-            speaker = context.speaker()
-            if speaker is not None and speaker not in chosen:
-                chosen[-1:] = [speaker]
+        # Where most of those chosen at random may be gone, whoever spoke lately is not.
+        speaker = context.speaker()
+        if speaker is not None and speaker not in chosen:
+            chosen[-1:] = [speaker]
         context.send_news(chosen)

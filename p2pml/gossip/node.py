@@ -305,8 +305,7 @@ class Node:
             self._prober.tick()
         else:
             self._healing.greet_seed()
-        if context.settings.lifeguard and context.health.alarmed:
-            self._sync.consult()
+        self._sync.consult()
         context.timer(context.settings.probe_interval * context.health.multiplier, self._probe_round)
 
     def _reconnect_round(self) -> None:
@@ -491,11 +490,9 @@ def acquaint(nodes: Sequence[Node]) -> None:
         assert shelf is not None
         first.catalogue.apply(shelf)
         first.state ^= other.state
-    first.claims.clear()
-    first.writes.clear()
+    first.hush()
     for other in others:
         other.members.copy(first.members)
         other.catalogue.copy(first.catalogue)
         other.state = first.state
-        other.claims.clear()
-        other.writes.clear()
+        other.hush()

@@ -120,7 +120,7 @@ class Sync:
         context.send_to(member, self.digest(ROOM - told))
 
     def consult(self) -> None:
-        """Compare with a member that was just heard: where many fall silent there is much to learn, and few know it."""
+        """Compare with one that was just heard, where many fall silent: there is much to learn, and few know it."""
         speaker = self._context.speaker()
         if speaker is not None:
             self._compare_with(speaker)
