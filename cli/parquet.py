@@ -1,10 +1,11 @@
-"""Predictions as Parquet. A Parquet file is readable only with its end, so rows wait in an Arrow stream until all are
-there: that can be cut off after any batch, and gone on with."""
+"""Predictions as Parquet. A Parquet file is readable only with its end, so rows go to an Arrow stream, which can be cut
+off after any batch and gone on with. The Parquet file is made of that in a thread, meanwhile."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,9 +20,10 @@ GROUP = 100_000
 
 
 class ParquetPredictions:
-    """Writes blocks to `stream`, which `finish` makes a Parquet file of. BadInput where pyarrow is not installed."""
+    """Writes blocks to `stream`, and makes the Parquet file `whole` of that; `close` it. BadInput where pyarrow is not
+    installed."""
 
-    def __init__(self, stream: IO[bytes], proba: bool, state: dict[str, Any] | None = None) -> None:
+    def __init__(self, stream: IO[bytes], whole: Path, proba: bool, state: dict[str, Any] | None = None) -> None:
         try:
             self._arrow: Any = importlib.import_module("pyarrow")
         except ImportError as error:
@@ -32,6 +34,9 @@ class ParquetPredictions:
         if state:
             with self._arrow.OSFile(stream.name) as written:
                 self._schema = self._arrow.ipc.read_schema(written)
+        self._groups = Groups(self._arrow, stream.name, whole)
+        self._beside = ThreadPoolExecutor(1)
+        self._gathering: Future[None] | None = None
 
     def state(self) -> dict[str, Any]:
         """What a run that goes on has to know."""
@@ -46,30 +51,25 @@ class ParquetPredictions:
         arrays = [self._array(field.type, cells) for field, cells in zip(self._schema, columns.values(), strict=True)]
         batch = self._arrow.record_batch(arrays, schema=self._schema)
         self._stream.write(batch.serialize())
+        if self._gathering is None or self._gathering.done():
+            self._gather()
 
-    def finish(self, path: Path) -> Path:
-        """The Parquet file of all that was written, beside `path`."""
-        parquet: Any = importlib.import_module("pyarrow.parquet")
-        whole = path.with_name(f".{path.name}.whole")
+    def finish(self) -> None:
+        """Make the Parquet file of all that was written."""
+        self._gather()
+        self._beside.submit(self._groups.finish).result()
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._beside.submit(self._groups.close)
+        self._beside.shutdown()
+
+    def _gather(self) -> None:
+        """What is written by now becomes Parquet, beside the loop; what went wrong with it before is raised here."""
+        if self._gathering is not None:
+            self._gathering.result()
         self._stream.flush()
-        with (
-            self._arrow.OSFile(self._stream.name) as written,
-            parquet.ParquetWriter(whole, self._arrow.ipc.read_schema(written)) as writer,
-        ):
-            waiting = self._schema.empty_table()
-            while (message := self._next(written)) is not None:
-                batch = self._arrow.ipc.read_record_batch(message, self._schema)
-                waiting = self._arrow.concat_tables([waiting, self._arrow.Table.from_batches([batch])])
-                while len(waiting) >= GROUP:
-                    writer.write_table(waiting.slice(0, GROUP).combine_chunks())
-                    waiting = waiting.slice(GROUP)
-            if len(waiting):
-                writer.write_table(waiting.combine_chunks())
-        return whole
-
-    def _next(self, written: Any) -> Any:
-        """The next batch's message; None at the end."""
-        return self._arrow.ipc.read_message(written) if written.tell() < written.size() else None
+        self._gathering = self._beside.submit(self._groups.gather, self._stream.tell())
 
     def _type(self, cells: Sequence[object]) -> Any:
         kinds = set(map(type, cells)) - {type(None)}
@@ -104,3 +104,41 @@ class ParquetPredictions:
         ends = np.zeros(len(cells) + 1, np.int32)
         np.cumsum(np.fromiter(map(len, cells), np.int32, len(cells)), out=ends[1:])
         return self._arrow.StringArray.from_buffers(len(cells), self._arrow.py_buffer(ends), self._arrow.py_buffer(raw))
+
+
+class Groups:
+    """The row groups of a Parquet file, from an Arrow stream that grows."""
+
+    def __init__(self, arrow: Any, stream: str, whole: Path) -> None:
+        self._arrow, self._stream, self._path = arrow, stream, whole
+        self._written: Any = None
+        self._parquet: Any = None
+        self._waiting: Any = None
+
+    def gather(self, size: int) -> None:
+        """Write all groups that are whole in the first so many bytes of the stream."""
+        if self._parquet is None:
+            parquet: Any = importlib.import_module("pyarrow.parquet")
+            self._written = self._arrow.OSFile(self._stream)
+            schema = self._arrow.ipc.read_schema(self._written)
+            self._parquet = parquet.ParquetWriter(self._path, schema)
+            self._waiting = schema.empty_table()
+        while self._written.tell() < size:
+            message = self._arrow.ipc.read_message(self._written)
+            batch = self._arrow.ipc.read_record_batch(message, self._waiting.schema)
+            self._waiting = self._arrow.concat_tables([self._waiting, self._arrow.Table.from_batches([batch])])
+            while len(self._waiting) >= GROUP:
+                self._parquet.write_table(self._waiting.slice(0, GROUP).combine_chunks())
+                self._waiting = self._waiting.slice(GROUP)
+
+    def finish(self) -> None:
+        """Write the rest, and the end."""
+        if len(self._waiting):
+            self._parquet.write_table(self._waiting.combine_chunks())
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the files."""
+        if self._parquet is not None and self._parquet.is_open:
+            self._parquet.close()
+            self._written.close()

@@ -37,6 +37,8 @@ class Partial:
 
     def __init__(self, path: Path, about: dict[str, Any], resume: bool) -> None:
         self.path = path
+        self.whole = path.with_name(f".{path.name}.whole")
+        """Where another form of the result can be made, to take its place."""
         self._unfinished = path.with_name(f".{path.name}.part")
         self._noted = path.with_name(f".{path.name}.journal")
         try:
@@ -81,12 +83,15 @@ class Partial:
     def finish(self, whole: Path | None = None) -> None:
         """Put the result in its place: `whole`, or what was written."""
         self.stream.flush()
-        os.fsync(self.stream.fileno())
-        (whole or self._unfinished).replace(self.path)
+        result = whole or self._unfinished
+        with open(result, "rb") as file:
+            os.fsync(file.fileno())
+        result.replace(self.path)
         self.forget()
 
     def forget(self) -> None:
         """Leave nothing behind."""
+        self.whole.unlink(missing_ok=True)
         self._unfinished.unlink(missing_ok=True)
         self._noted.unlink(missing_ok=True)
 

@@ -96,17 +96,21 @@ def _to_file(growing: Partial, file: str, where: Where, settings: dict[str, Any]
     text = TextIOWrapper(growing.stream, "utf-8", newline="", write_through=True)
     writer: Any = CsvPredictions(text, proba, state)
     if as_parquet:
-        writer = ParquetPredictions(growing.stream, proba, state)
+        writer = ParquetPredictions(growing.stream, growing.whole, proba, state)
     run = Run(file, where, settings, writer, growing)
     try:
         run.go(None)
-        growing.finish(writer.finish(growing.path) if as_parquet else None)
+        if as_parquet:
+            writer.finish()
+        growing.finish(growing.whole if as_parquet else None)
     except (KeyboardInterrupt, RemoteError, NoVotes):
         if growing.journal.rows:
             growing.keep()
             note(f"{number(growing.journal.rows)} rows are kept: run the same command with --resume to go on.")
         raise
     finally:
+        if as_parquet:
+            writer.close()
         # It would close the file beneath it.
         text.detach()
     return run

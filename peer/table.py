@@ -29,6 +29,9 @@ MAX_LINE = 16 * 2**20
 MAX_CELL = 131_072
 """Characters of one cell, which is the limit of Python's reader: beyond it a quote was never closed."""
 
+PIECE = 2**18
+"""Bytes that are read at once."""
+
 DELIMITERS = (",", ";", "\t", "|")
 
 _GZIP = b"\x1f\x8b"
@@ -90,7 +93,7 @@ def read_blocks(
 
         if start.startswith(_GZIP):
             with gzip.GzipFile(fileobj=stream) as unpacked:
-                yield from told(_text_blocks(io.BufferedReader(unpacked), name, rows))
+                yield from told(_text_blocks(io.BufferedReader(unpacked, PIECE), name, rows))
         elif start.startswith(_PARQUET):
             yield from _parquet_blocks(stream, name, rows, reached)
         else:
@@ -126,7 +129,7 @@ def _opened(source: str | Path | BinaryIO) -> Iterator[tuple[io.BufferedReader[A
 def _text_blocks(stream: io.BufferedReader[Any], name: str, rows: int) -> Iterator[Table]:
     start = stream.peek(4096)
     _refuse_binary(start, name)
-    lines = _lines(stream, name)
+    lines = itertools.chain.from_iterable(_lines(stream, name))
     head: list[str] = []
     for line in lines:
         head.append(line if line.strip() else "\n")
@@ -135,53 +138,83 @@ def _text_blocks(stream: io.BufferedReader[Any], name: str, rows: int) -> Iterat
     else:
         raise BadInput(f"{name} is empty: give a table with a header line")
     delimiter = max(DELIMITERS, key=lambda mark: len(next(csv.reader(head[-1:], delimiter=mark), [])))
-    reader = csv.reader(itertools.chain(head, lines), delimiter=delimiter, strict=True)
-    records = _records(reader, name)
-    header = _names(next(records), name)
-    for block in _batched(_whole(records, len(header), name), rows):
+    records = _Records(csv.reader(itertools.chain(head, lines), delimiter=delimiter, strict=True), name)
+    header = _check_names([cell.strip() for cell in records.take(1)[0]], name)
+    records.head = len(header)
+    block = records.take(rows)
+    yield Table(_transposed(header, block), len(block))
+    while len(block) == rows and (block := records.take(rows)):
         yield Table(_transposed(header, block), len(block))
 
 
-def _lines(stream: io.BufferedReader[Any], name: str) -> Iterator[str]:
-    number = 0
-    while line := stream.readline(MAX_LINE):
-        number += 1
-        if len(line) >= MAX_LINE:
-            raise BadInput(f"{name}, line {number} is longer than {MAX_LINE} bytes: is it a table in text?")
-        if number == 1:
-            line = line.removeprefix(b"\xef\xbb\xbf")
-        try:
-            yield line.decode()
-        except UnicodeDecodeError as error:
-            raise BadInput(f"{name}, line {number} is not UTF-8 ({error.reason}): save it as UTF-8") from error
+def _lines(stream: io.BufferedReader[Any], name: str) -> Iterator[io.StringIO]:
+    """Whole lines, many at a time; only a line feed ends one."""
+    before, rest = 0, b""
+    while piece := stream.read1(PIECE):
+        whole, ended, begun = piece.rpartition(b"\n")
+        if ended:
+            yield _decoded(rest + whole + ended, before, name)
+            before += whole.count(b"\n") + 1
+            rest = b""
+        rest += begun
+        if len(rest) >= MAX_LINE:
+            raise BadInput(f"{name}, line {before + 1} is longer than {MAX_LINE} bytes: is it a table in text?")
+    yield _decoded(rest, before, name)
 
 
-def _records(reader: Any, name: str) -> Iterator[tuple[int, list[str]]]:
-    """Pairs of the line on which a record ends and its cells."""
-    while True:
-        try:
-            cells = next(reader)
-        except StopIteration:
+def _decoded(lines: bytes, before: int, name: str) -> io.StringIO:
+    if not before:
+        lines = lines.removeprefix(b"\xef\xbb\xbf")
+    try:
+        return io.StringIO(lines.decode(), newline="\n")
+    except UnicodeDecodeError as error:
+        line = before + lines.count(b"\n", 0, error.start) + 1
+        raise BadInput(f"{name}, line {line} is not UTF-8 ({error.reason}): save it as UTF-8") from error
+
+
+class _Records:
+    """Records, many at a time: what is done for each costs more than all the rest of reading a large file."""
+
+    def __init__(self, reader: Any, name: str) -> None:
+        self._reader, self._name = reader, name
+        self._rows = 0
+        self.head = 0
+        """Cells of the header, and of each record after it; 0 until it is read."""
+
+    def take(self, rows: int) -> list[list[str]]:
+        """So many records, fewer at the end; BadInput for the first that is not whole."""
+        found: list[list[str]] = []
+        while len(found) < rows:
+            line = self._reader.line_num
+            some: list[list[str]] = []
+            try:
+                # What came before an error stays in the list, and is looked at first.
+                some.extend(itertools.islice(self._reader, rows - len(found)))
+            except csv.Error as error:
+                self._check(some, line)
+                hint = "a quote may be open" if "limit" in str(error) or "end of data" in str(error) else "mend it"
+                raise BadInput(f"{self._name}, line {self._reader.line_num} is not CSV ({error}): {hint}") from error
+            if not some:
+                break
+            self._check(some, line)
+            found += filter(None, some)
+        return found
+
+    def _check(self, records: list[list[str]], line: int) -> None:
+        """`line` is the last before them. A blank line is an empty record."""
+        if not self.head:
             return
-        except csv.Error as error:
-            hint = "a quote may be open" if "limit" in str(error) or "end of data" in str(error) else "mend it"
-            raise BadInput(f"{name}, line {reader.line_num} is not CSV ({error}): {hint}") from error
-        if cells:
-            yield reader.line_num, cells
-
-
-def _whole(records: Iterator[tuple[int, list[str]]], width: int, name: str) -> Iterator[list[str]]:
-    for row, (line, cells) in enumerate(records, 1):
-        if len(cells) != width:
-            raise BadInput(
-                f"{name}, line {line} (row {row}) has {len(cells)} cells and the header has {width}: "
-                "mend the row, or put cells that contain the delimiter in quotes"
-            )
-        yield cells
-
-
-def _names(header: tuple[int, list[str]], name: str) -> list[str]:
-    return _check_names([cell.strip() for cell in header[1]], name)
+        if {0, self.head}.issuperset(map(len, records)):
+            self._rows += sum(map(bool, records))
+            return
+        for cells in records:
+            line += 1 + sum(cell.count("\n") for cell in cells)
+            self._rows += bool(cells)
+            if cells and len(cells) != self.head:
+                raise BadInput(
+                    f"{self._name}, line {line} (row {self._rows}) has {len(cells)} cells and the header has "
+                    f"{self.head}: mend the row, or put cells that contain the delimiter in quotes"
+                )
 
 
 def _check_names(names: list[str], name: str) -> list[str]:
@@ -201,14 +234,6 @@ def _refuse_binary(start: bytes, name: str) -> None:
             raise BadInput(f"{name} is {advice}")
     if b"\0" in start:
         raise BadInput(f"{name} is a binary file: give CSV, gzipped CSV or Parquet")
-
-
-def _batched(records: Iterator[list[str]], rows: int) -> Iterator[list[list[str]]]:
-    """Lists of at most `rows` records, the first also if it is empty."""
-    block = list(itertools.islice(records, rows))
-    yield block
-    while len(block) == rows and (block := list(itertools.islice(records, rows))):
-        yield block
 
 
 def _transposed(header: list[str], records: list[list[str]]) -> dict[str, list[object]]:
