@@ -11,7 +11,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -58,6 +58,8 @@ class Partial:
         except BadInput:
             self.stream.close()
             raise
+        self.kept = self.journal.rows
+        """Rows that the journal on disk counts."""
         self.stream.truncate(self.journal.size)
         self.stream.seek(self.journal.size)
         self._last = time.monotonic()
@@ -78,6 +80,7 @@ class Partial:
             file.flush()
             os.fsync(file.fileno())
         new.replace(self._noted)
+        self.kept = self.journal.rows
         self._last = time.monotonic()
 
     def finish(self, whole: Path | None = None) -> None:
@@ -91,13 +94,15 @@ class Partial:
 
     def forget(self) -> None:
         """Leave nothing behind."""
-        self.whole.unlink(missing_ok=True)
         self._unfinished.unlink(missing_ok=True)
         self._noted.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let another run have it."""
-        self.stream.close()
+        self.whole.unlink(missing_ok=True)
+        # What a full disk did not take is not in the journal.
+        with suppress(OSError):
+            self.stream.close()
 
     def _journal(self, about: dict[str, Any]) -> Journal:
         """Where the interrupted run stopped; BadInput where that was another one, a new one where there is none."""
@@ -119,13 +124,21 @@ class Partial:
 
 @contextmanager
 def partial(path: Path, about: dict[str, Any], resume: bool) -> Iterator[Partial]:
-    """What grows into the file at `path`. Where it was interrupted, or no peer answered any more, it can be gone on
-    with; of anything else that went wrong nothing is left."""
+    """What grows into the file at `path`. Where it was interrupted, no peer answered any more, or the disk is full, it
+    can be gone on with; of anything else that went wrong nothing is left."""
     growing = Partial(path, about, resume)
     try:
         yield growing
     except (RemoteError, NoVotes):
         raise
+    except OSError as error:
+        way_out = "Make room, or choose another file."
+        if growing.kept:
+            way_out = f"{growing.kept:,} rows are kept: make room and run the same command with --resume to go on."
+        else:
+            growing.forget()
+        reason = (error.strerror or str(error)).lower()
+        raise BadInput(f"--output {path} cannot be written: {reason}. {way_out}") from error
     except Exception:
         growing.forget()
         raise

@@ -111,6 +111,28 @@ def test_parquet_holds_texts_of_any_script(shell: Shell, peer: FakePeer, tmp_pat
     assert table["a"].to_pylist() == [str(at) for at in range(len(texts))]
 
 
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_full_disk_costs_no_row_that_was_noted(
+    shell: Shell, peer: FakePeer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """The sentence names the output and how many rows are kept, and the run goes on once there is room."""
+    source, notes = numbered(tmp_path / "in.csv"), iter(range(3))
+    keep = partial_module.Partial.keep
+
+    def full(self: partial_module.Partial) -> None:
+        if next(notes, None) is None:
+            raise OSError(28, "No space left on device")
+        keep(self)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(partial_module.Partial, "keep", full)
+        broken = shell("predict", source, "--output", tmp_path / f"out.{form}")
+    assert (broken.code, "no space left on device. 12 rows are kept" in broken.err) == (2, True)
+    assert f"out.{form} cannot be written" in broken.err
+    assert "going on after 12 rows" in shell("predict", source, "--output", tmp_path / f"out.{form}", "--resume").err
+    assert sorted(os.listdir(tmp_path)) == ["in.csv", f"out.{form}"]
+
+
 def test_another_run_is_not_gone_on_with(shell: Shell, peer: FakePeer, tmp_path: Path) -> None:
     """Another file or other settings begin anew, and the sentence says so; so does a damaged journal."""
     source, out = numbered(tmp_path / "in.csv"), tmp_path / "out.csv"
