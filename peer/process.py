@@ -25,6 +25,10 @@ TURN = 0.0005
 """Seconds after which a thread that computes lets the event loop go on; with Python's own 5 ms some answers took that
 much longer."""
 
+RARELY = (700, 10, 100)
+"""When Python collects its three generations. With its own (700, 10, 10) a busy peer went through all that it had made
+twice a second, and that was the slowest of each thousand answers."""
+
 log = structlog.get_logger()
 
 
@@ -75,10 +79,11 @@ async def _run(options: PeerOptions) -> None:
 
 async def _settle(peer: Peer) -> None:
     """Once there is a model, take what has been made by then out of the collector's sight, as it lives as long as the
-    peer: a collection then takes less than a millisecond, for which some answer waits, and not ten."""
+    peer: a collection then takes a millisecond or two, for which some answer waits, and not ten."""
     await peer.fitting.settled()
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*RARELY)
 
 
 def _log_mishap(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
