@@ -32,13 +32,17 @@ QUEUES = {
     "streams": limits.STREAMS_LIMIT,
 }
 
+BOUNDED = (*QUEUES, "news", "suspicions", "timers")
+"""What waits, and is bounded."""
+
 ROUNDS = ("probe", "reconnect", "gossip", "compare", "open the catalogue", "come for more")
 """What a node has one timer for, beside those of its probes, relays and suspicions."""
 
+ANSWERED = "a request is answered exactly once"
 
 LAWS = (
     "nobody declares itself dead",
-    "a request is answered exactly once",
+    ANSWERED,
     "a datagram fits its limit",
     "a stream message fits its limit",
     "every queue is bounded",
@@ -125,20 +129,22 @@ class Invariants:
             raise Broken(f"{law}: {host.name} at {self.cluster.clock.now:.6f} s {detail}".rstrip())
 
     def _check_effects(self, host: Host, event: Event, effects: list[Effect]) -> None:
-        answers = [effect.token for effect in effects if isinstance(effect, AnswerStream)]
-        expected = [event.token] if isinstance(event, StreamReceived) else []
-        self._hold(answers == expected, "a request is answered exactly once", host)
+        unanswered = [event.token] if type(event) is StreamReceived else []
         for effect in effects:
-            if isinstance(effect, SendDatagram):
+            if type(effect) is SendDatagram:
                 self._hold(len(effect.data) <= limits.PACKET_LIMIT, "a datagram fits its limit", host)
             elif isinstance(effect, OpenStream | AnswerStream):
                 self._hold(len(effect.data) <= limits.STREAM_LIMIT, "a stream message fits its limit", host)
+                if type(effect) is AnswerStream:
+                    self._hold([effect.token] == unanswered, ANSWERED, host)
+                    unanswered = []
+        self._hold(not unanswered, ANSWERED, host)
 
     def _check_queues(self, host: Host) -> None:
         queues, members = host.running.queues(), host.running.remembered()
         waiting = queues["probes"] + queues["relays"] + queues["suspicions"]
-        bounds = QUEUES | {"news": 2 * members, "suspicions": members - 1, "timers": len(ROUNDS) + waiting}
-        over = [name for name, bound in bounds.items() if queues[name] > bound]
+        bounds = (*QUEUES.values(), 2 * members, members - 1, len(ROUNDS) + waiting)
+        over = [name for name, bound in zip(BOUNDED, bounds, strict=True) if queues[name] > bound]
         self._hold(not over, "every queue is bounded", host, ", ".join(over))
 
     def _check_records(self, host: Host, view: View) -> None:

@@ -15,7 +15,7 @@ TOKEN = 1 / SOURCE_RATE
 BURST = (SOURCE_BURST - 1) / SOURCE_RATE
 """Seconds until a bucket is full again, beyond which it has no token left."""
 
-FORGET_EVERY = 64
+FORGET_EVERY = 16
 """Sources remembered beyond which the full buckets are looked for."""
 
 

@@ -255,9 +255,9 @@ def encode(message: Message) -> bytes:
     return packed
 
 
-def encode_body(source: str, generation: int, nonce: int, parts: Sequence[bytes]) -> bytes:
-    """Write a packet's body around messages that are written already."""
-    return b"".join((_body_head(source, generation, nonce), _PACKER.pack_array_header(len(parts)), *parts))
+def encode_body(source: str, generation: int, nonce: int, parts: Sequence[bytes], before: bytes = b"") -> bytes:
+    """Write a packet's body around messages that are written already, after what comes `before` it."""
+    return b"".join((before, _body_head(source, generation, nonce), _list_head(len(parts)), *parts))
 
 
 @lru_cache(maxsize=limits.MEMBERS_LIMIT)
@@ -265,6 +265,12 @@ def _body_head(source: str, generation: int, nonce: int) -> bytes:
     """Write what all packets of one run begin with; a process has one run, and a simulation some thousands."""
     fields = [bytes.fromhex(source), generation, nonce]
     return b"".join((_PACKER.pack_array_header(4), *(_PACKER.pack(field) for field in fields)))
+
+
+@lru_cache(maxsize=256)
+def _list_head(count: int) -> bytes:
+    head: bytes = _PACKER.pack_array_header(count)
+    return head
 
 
 def decode_body(body: bytes) -> Packet:

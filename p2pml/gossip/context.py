@@ -49,7 +49,8 @@ class Context:
         """News of members."""
         self.writes = Broadcasts[Part]()
         """News of their catalogues."""
-        self._timers: dict[int, tuple[float, Action, tuple[Any, ...]]] = {}
+        self._timers: dict[int, tuple[Any, ...]] = {}
+        """When each is due, what is done then, and with what: flat, as a node that suspects many has one for each."""
         self._token = 0
         self.own = Record(me.id, me.name, me.address, Status.ALIVE, me.generation, me.nonce, 0)
         self.members.put(self.own, 0.0)
@@ -68,7 +69,7 @@ class Context:
 
     def spread(self, record: Record) -> None:
         """Queue a claim as news."""
-        part = self.wire.part(Claim(record))
+        part = self.wire.claim(record)
         self.claims.put(record.id, part, len(part[1]))
 
     def mark(self, record: Record) -> int:
@@ -183,7 +184,7 @@ class Context:
         """Do something later; the token can cancel it."""
         self._token = token = self._token + 1
         at = self.now + delay if delay > 0 else self.now
-        self._timers[token] = (at, action, arguments)
+        self._timers[token] = (at, action, *arguments)
         self.effects.append(SetTimer(at, token))
         return token
 
@@ -205,7 +206,7 @@ class Context:
         """Do what a timer was set for, unless it is stale."""
         timer = self._timers.pop(token, None)
         if timer is not None:
-            timer[1](*timer[2])
+            timer[1](*timer[2:])
 
     def notify(self, change: Change) -> None:
         """Tell the daemon."""

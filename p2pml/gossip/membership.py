@@ -51,8 +51,8 @@ class Membership:
         if known is None:
             self._adopt(known, claim, spread=spread)
             return
-        merged = merge(known, claim)
-        if merged is known:
+        merged = known if claim is known else merge(known, claim)
+        if merged is known:  # as mostly
             if claim.rank == known.rank:
                 self._context.echo(self._context.claims, claim.id)
             elif source and not known.live and claim.status is Status.SUSPECT and self.suspicions.is_witness():

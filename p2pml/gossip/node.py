@@ -92,30 +92,6 @@ class Node:
         self._buckets = Buckets()
         self._started = False
         self._last_timer = 0.0
-        self._handlers: dict[type[Event], Callable[[Any], None]] = {
-            Start: self._start,
-            DatagramReceived: self._datagram_received,
-            StreamReceived: self._stream_received,
-            StreamAnswered: self._stream_answered,
-            StreamFailed: self._stream_failed,
-            TimerFired: self._timer_fired,
-            Join: self._join,
-            SetEntry: self._set_entry,
-            Moved: self._moved,
-            Unreachable: self._unreachable,
-            Leave: self._leave,
-        }
-        self._hearers: dict[type[Message], Callable[[Any, Packet, Address], object]] = {
-            Delta: lambda delta, packet, source: self._sync.on_delta(delta, source),
-            Ping: self._prober.on_ping,
-            Ack: self._hear_ack,
-            PingRequest: lambda asked, packet, source: self._prober.on_ping_request(asked, source),
-            Nack: lambda nack, packet, source: self._prober.on_nack(nack, packet),
-            Head: lambda head, packet, source: self._sync.on_head(head, source),
-            Digest: lambda digest, packet, source: self._sync.on_digest(digest, source),
-            Wants: lambda wants, packet, source: self._sync.on_wants(wants, source),
-            More: lambda more, packet, source: self._sync.on_more(source),
-        }
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one event at `now` (s, monotonic) and return what is to be done, in order.
@@ -129,11 +105,11 @@ class Node:
         effects: list[Effect] = []
         context.effects = effects
         if self._started and not context.silent:
-            self._handlers[type(event)](event)
-            if context.has_news and not self._gossip.armed:
+            _HANDLERS[type(event)](self, event)
+            if not self._gossip.armed and context.has_news:
                 self._gossip.wake()
         elif isinstance(event, Start | SetEntry | Moved) and not context.silent:
-            self._handlers[type(event)](event)
+            _HANDLERS[type(event)](self, event)
             if self._started:
                 self._gossip.wake()
         else:
@@ -340,7 +316,7 @@ class Node:
             if type(message) is Claim:  # as most are
                 self._membership.hear(message.record, source, packet.source)
             else:
-                self._hearers[type(message)](message, packet, source)
+                _HEARERS[type(message)](self, message, packet, source)
             if context.silent:
                 return
         self._pay(packet, source)
@@ -473,6 +449,33 @@ class Node:
         if address is not None:
             self._pay(packet, address)
         return self._context.state != state
+
+
+# Tables of the class and not of each node, of which a simulation has thousands.
+_HANDLERS: dict[type[Event], Callable[[Node, Any], None]] = {
+    Start: Node._start,
+    DatagramReceived: Node._datagram_received,
+    StreamReceived: Node._stream_received,
+    StreamAnswered: Node._stream_answered,
+    StreamFailed: Node._stream_failed,
+    TimerFired: Node._timer_fired,
+    Join: Node._join,
+    SetEntry: Node._set_entry,
+    Moved: Node._moved,
+    Unreachable: Node._unreachable,
+    Leave: Node._leave,
+}
+_HEARERS: dict[type[Message], Callable[[Node, Any, Packet, Address], object]] = {
+    Delta: lambda node, delta, packet, source: node._sync.on_delta(delta, source),
+    Ping: lambda node, ping, packet, source: node._prober.on_ping(ping, packet, source),
+    Ack: Node._hear_ack,
+    PingRequest: lambda node, asked, packet, source: node._prober.on_ping_request(asked, source),
+    Nack: lambda node, nack, packet, source: node._prober.on_nack(nack, packet),
+    Head: lambda node, head, packet, source: node._sync.on_head(head, source),
+    Digest: lambda node, digest, packet, source: node._sync.on_digest(digest, source),
+    Wants: lambda node, wants, packet, source: node._sync.on_wants(wants, source),
+    More: lambda node, more, packet, source: node._sync.on_more(source),
+}
 
 
 def acquaint(nodes: Sequence[Node]) -> None:

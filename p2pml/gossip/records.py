@@ -23,6 +23,7 @@ from .value import value
 
 if TYPE_CHECKING:
     from .messages import Line
+    from .wire import Part
 
 Address: TypeAlias = tuple[str, int]
 """An IP address (never a host name) and a port, the same for UDP and TCP."""
@@ -114,8 +115,8 @@ class Record:
     """Whether the member takes part: a suspect does, until the verdict."""
     mark: int = field(init=False, compare=False, repr=False)
     """The claim's part of the hash of a node's tables."""
-    packed: bytes | None = field(init=False, compare=False, repr=False, default=None)
-    """The claim as it is written in packets, once it has been."""
+    part: Part | None = field(init=False, compare=False, repr=False, default=None)
+    """The claim as a message and as it is written in packets, once it has been: many nodes of a simulation tell it."""
     line: Line | None = field(init=False, compare=False, repr=False, default=None)
     """The member's line in the last digest: a large table is compared often, and most lines are as they were."""
 

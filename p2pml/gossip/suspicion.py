@@ -116,8 +116,9 @@ class Suspicions:
         self._returning: set[str] = set()
         self._healing = -math.inf
         self._spoke: str | None = None
-        # Bound once: where many are suspected, a timer each is most of what that takes.
+        # Made once: where many are suspected, a timer and a number each are most of what that takes.
         self._begin_last_probe = self._last_probe
+        self._later = JUDGED_LATER * context.settings.probe_interval
 
     def __len__(self) -> int:
         """Count the suspects."""
@@ -148,7 +149,7 @@ class Suspicions:
     def _patience(self) -> float:
         context = self._context
         first = not context.settings.lifeguard or context.rng.random() * context.members.live < WITNESSES
-        return 0.0 if first else JUDGED_LATER * context.settings.probe_interval
+        return 0.0 if first else self._later
 
     def close(self, subject: str) -> None:
         """End a suspicion: it was refuted, or overtaken."""
@@ -160,8 +161,10 @@ class Suspicions:
 
     def heard_from(self, sender: str) -> None:
         """Note word from a live member: this node can hear, so silence begins to mean something."""
-        for suspicion in [one for one in self.unheard.values() if one.subject != sender]:
-            del self.unheard[suspicion.subject]
+        unheard = self.unheard
+        # Another dictionary, as one from which all is taken keeps its room.
+        self.unheard = {} if sender not in unheard else {sender: unheard[sender]}
+        for suspicion in [one for one in unheard.values() if one.subject != sender]:
             suspicion.heard = self._context.now
             if suspicion.waiting:
                 suspicion.waiting = False

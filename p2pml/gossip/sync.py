@@ -116,7 +116,7 @@ class Sync:
     def _compare_with(self, member: Record) -> None:
         """Send a member a digest, beside what it is told first if it is a suspect."""
         context = self._context
-        told = len(context.wire.part(Claim(member))[1]) if member.status is Status.SUSPECT else 0
+        told = len(context.wire.claim(member)[1]) if member.status is Status.SUSPECT else 0
         context.send_to(member, self.digest(ROOM - told))
 
     def consult(self) -> None:
@@ -220,7 +220,7 @@ class Sync:
                 more = True
                 break
             if (line.generation, line.strength) < (record.generation, record.strength):
-                part = context.wire.part(Claim(record))
+                part = context.wire.claim(record)
                 more |= len(part[1]) > room
                 if len(part[1]) > room:
                     break
@@ -238,7 +238,7 @@ class Sync:
 
     def _line(self, record: Record) -> Line:
         known, line = self._context.catalogue.known(record.id, record.epoch), record.line
-        if line is None or line[3:] != known:
+        if line is None or line[4] != known[1] or line[3] != known[0]:
             line = record.line = Line(record.id, record.generation, record.strength, *known)
         return line
 
@@ -334,7 +334,7 @@ class Sync:
         if parts is None:
             self._pulls.add(self._stream)
             parts = [
-                context.wire.part(Claim(context.own)),
+                context.wire.claim(context.own),
                 context.wire.part(self.digest(limits.STREAM_LIMIT // 2)),
             ]
         self._streams[self._stream] = address

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from . import codec
 from .codec import PacketError
 from .messages import Claim, Message, Packet
-from .records import Me
+from .records import Me, Record
 
 Part: TypeAlias = tuple[Message, bytes]
 """A message and what is written of it."""
@@ -46,18 +46,22 @@ class Wire:
 
     def part(self, message: Message) -> Part:
         """Write one message, to be sealed with others."""
-        if type(message) is Claim:
-            record = message.record
-            if record.packed is None:
-                record.packed = codec.encode(message)
-            return message, record.packed
-        return message, codec.encode(message)
+        return self.claim(message.record) if type(message) is Claim else (message, codec.encode(message))
+
+    def claim(self, record: Record) -> Part:
+        """Write a claim, once for all packets that carry it."""
+        if record.part is None:
+            message = Claim(record)
+            record.part = (message, codec.encode(message))
+        return record.part
 
     def seal(self, me: Me, parts: Sequence[Part]) -> bytes:
         """Make a packet of messages that are written already."""
-        body = codec.encode_body(me.id, me.generation, me.nonce, [data for _, data in parts])
-        envelope = bytes([PROTOCOL]) + _code(self._keys[0], body) if self._keys else self._envelope
-        return envelope + body
+        written = [data for _, data in parts]
+        if not self._keys:
+            return codec.encode_body(me.id, me.generation, me.nonce, written, self._envelope)
+        body = codec.encode_body(me.id, me.generation, me.nonce, written)
+        return bytes([PROTOCOL]) + _code(self._keys[0], body) + body
 
     def open(self, data: bytes, limit: int) -> Packet:
         """Read a packet of at most `limit` bytes. Raises `PacketError`, and nothing else."""
