@@ -88,6 +88,9 @@ class Colleagues:
         self._me = node.me
         self._unread: dict[str, None] = {}
         self._members: dict[str, Colleague] = {}
+        self._summaries: dict[str, Summary] = {}
+        self._knowledge: dict[str, Knowledge] = {}
+        """What members say, as far as it was read since they said it: everybody looks at all of it again and again."""
         self._everyone: list[Colleague] | None = None
         self.held = Held(node)
 
@@ -98,10 +101,12 @@ class Colleagues:
                 self._unread[member.id] = None
                 self.held.heard(member.id)
             case EntryChanged(owner, key) if key == SUMMARY:
+                self._summaries.pop(owner, None)
                 self._unread[owner] = None
             case EntryChanged(owner, key) if key.startswith(HELD):
                 self.held.heard(owner)
-            case EntryChanged(_, key) if key == KNOWLEDGE:
+            case EntryChanged(owner, key) if key == KNOWLEDGE:
+                self._knowledge.pop(owner, None)
                 self.version += 1
                 return
             case _:
@@ -146,25 +151,26 @@ class Colleagues:
 
     def summary(self, id: str) -> Summary | None:
         """What a member says of its model; None where there is nothing, or nothing that can be read."""
-        return self._entry(id, SUMMARY, _read_summary)
+        return self._summaries.get(id) or self._entry(id, SUMMARY, _read_summary, self._summaries)
 
     def knowledge(self, id: str) -> Knowledge | None:
         """What a member says that it knows of the cluster; None where there is nothing, or nothing that can be read."""
-        return self._entry(id, KNOWLEDGE, _read_knowledge)
+        return self._knowledge.get(id) or self._entry(id, KNOWLEDGE, _read_knowledge, self._knowledge)
 
     def fit(self, id: str) -> FitCommand:
         """The last fit that a member has heard of."""
-        return self._entry(id, FIT, _read_fit) or FitCommand(Epoch())
+        return self._entry(id, FIT, _read_fit, {}) or FitCommand(Epoch())
 
-    def _entry(self, id: str, key: str, read: Callable[[bytes], T]) -> T | None:
-        """An entry of a member; None where there is none, or none that can be read."""
+    def _entry(self, id: str, key: str, read: Callable[[bytes], T], known: dict[str, T]) -> T | None:
+        """An entry of a member, which is then known; None where there is none, or none that can be read."""
         if (raw := self.node.entries(id).get(key)) is None:
             return None
         try:
-            return read(raw)
+            known[id] = read(raw)
         except RemoteError as error:
             log.debug("an entry of a peer cannot be read", peer=id, entry=key, why=str(error))
             return None
+        return known[id]
 
     def highest_fit(self) -> FitCommand:
         """The fit with the highest epoch that any member knows of."""
@@ -227,8 +233,9 @@ class Colleagues:
         """Who can cast a vote, the best to ask first: oneself, the owner, then who holds a replica."""
         assert voter.summary is not None
         holding = self.held.holders(voter.id, voter.summary.digest or "")
-        mine = [member for member in holding if member.id == self.node.me.id]
-        others = [member for member in holding if member.id != self.node.me.id]
+        me = self._me.id
+        mine = [member for member in holding if member.id == me]
+        others = [member for member in holding if member.id != me]
         if voter.words is not None:
             return (*mine, *others)
         if voter.member.status is Status.SUSPECT or voter.summary.leaving:

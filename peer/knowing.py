@@ -108,6 +108,7 @@ class Knowing:
         self._trial: Trial | None = None
         self._tried_in: str | None = None
         self._stack: tuple[object, Gram] | None = None
+        self._decided: tuple[object, Decision] | None = None
         self._packed = b""
         """The density of the ground, as it goes to those who hold replicas."""
         self.novelty: dict[str, Floats] = {}
@@ -120,7 +121,11 @@ class Knowing:
     def decide(self, voters: tuple[Colleague, ...]) -> Decision:
         """How to weigh the votes of these peers."""
         gone = {voter.id for voter in voters if voter.words is not None}
-        return decide(((voter.id, self._knowledge(voter)) for voter in voters), gone)
+        said = [(voter.id, self._knowledge(voter)) for voter in voters], gone
+        if self._decided is None or self._decided[0] != said:
+            # It adds the sums of all up, and seldom has others to add than the last time.
+            self._decided = said, decide(*said)
+        return self._decided[1]
 
     def errors(self, voters: tuple[Colleague, ...], decision: Decision) -> dict[str, Sketch]:
         """By peer id how wrong answers under this decision are on that peer's held-out rows."""

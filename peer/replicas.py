@@ -71,7 +71,7 @@ class Replicas:
         """Of whom something changed since the last look."""
         self._all_at = 0.0
         """When all must be looked at again."""
-        self._able: list[str] = []
+        self._able: set[str] = set()
         """Who could hold replicas at the last look, and for each owner who should."""
         self._keepers: dict[str, list[str]] = {}
 
@@ -153,9 +153,11 @@ class Replicas:
     async def _look_at(self, colleague: Colleague, thorough: bool = True) -> None:
         """Hold what is to be held of a peer. What else its owner tells of what it knows changes often at first, and
         weighs its vote once it is gone: a replica is brought up to that when a look is `thorough`, or it leaves."""
+        held = self._shelf.words.get(colleague.id)
+        if held is None and self._me not in self._keepers_of(colleague.id):
+            return  # as it is with nearly all
         thorough |= colleague.summary is not None and colleague.summary.leaving
         words = self._words(colleague)
-        held = self._shelf.words.get(colleague.id)
         if words is None or (words.gone and time.time() - words.gone > KEPT):
             await self._let_go(colleague.id)
         elif self._me in self._keepers_of(colleague.id):
@@ -182,9 +184,16 @@ class Replicas:
 
     def _find_able(self) -> None:
         """Find out who can hold replicas: the live peers that do not leave. Others than before may have to hold any."""
-        able = [c.id for c in self._colleagues.all() if c.live and not (c.summary and c.summary.leaving)]
+        able = {c.id for c in self._colleagues.all() if c.live and not (c.summary and c.summary.leaving)}
         if able != self._able:
-            self._able, self._keepers, self._all_at = able, {}, 0.0
+            gone, came = self._able - able, able - self._able
+            # Who came may take a place; all others change only where somebody who had one is gone.
+            self._keepers = {
+                owner: keepers(owner, [*held, *came], self._count)
+                for owner, held in self._keepers.items()
+                if gone.isdisjoint(held)
+            }
+            self._able, self._all_at = able, 0.0
 
     def _keepers_of(self, owner: str) -> list[str]:
         """Who should hold a peer's model, of those who could at the last look."""

@@ -17,7 +17,7 @@ class Clock:
 
     def __init__(self) -> None:
         """Begin at 0."""
-        self._heap: list[tuple[int, int, Happening, tuple[Any, ...]]] = []
+        self._heap: list[tuple[int, int, Happening, Any]] = []
         self._count = 0
         self.ticks = 0
 
@@ -41,7 +41,14 @@ class Clock:
         self._count += 1
         heappush(self._heap, (self.ticks + ceil(delay * MICROSECONDS), self._count, happening, arguments))
 
-    def drop(self, stale: Callable[[Happening, tuple[Any, ...]], bool]) -> None:
+    def alarm(self, time: float, happening: Happening, token: int) -> None:
+        """Arrange something that takes one number: of such timers there may be a hundred thousand, each without a
+        tuple."""
+        self._count += 1
+        ticks = max(self.ticks, ceil(time * MICROSECONDS))
+        heappush(self._heap, (ticks, self._count, happening, token))
+
+    def drop(self, stale: Callable[[Happening, Any], bool]) -> None:
         """Take away what would come to nothing."""
         self._heap = [entry for entry in self._heap if not stale(entry[2], entry[3])]
         heapify(self._heap)
@@ -52,5 +59,8 @@ class Clock:
         heap = self._heap
         while heap and heap[0][0] <= end:
             self.ticks, _, happening, arguments = heappop(heap)
-            happening(*arguments)
+            if type(arguments) is int:
+                happening(arguments)
+            else:
+                happening(*arguments)
         self.ticks = end

@@ -93,8 +93,7 @@ class Host:
         self._waiting: list[Event] | None = None
         self._answers: dict[int, Callable[[bytes], None]] = {}
         self._requests = 0
-        # Bound once, not for each of a hundred thousand timers.
-        self._firing = self._fire
+        self._firing: Callable[[int], None]
 
     @property
     def running(self) -> Node:
@@ -114,6 +113,8 @@ class Host:
         nonce = rng.getrandbits(64)
         me = Me(self.id, self.name, self._cluster.name, self.address, self.disk.generation, nonce)
         self.node = Node(me, self._cluster.settings, rng, self._cluster.wire, self._cluster.directory)
+        # Bound once, not for each of a hundred thousand timers.
+        self._firing = Timers(self, self.node).fire
         self._waiting = None
         self._cluster.booted.add(self.id)
         self._cluster.network.bind(self.address, self)
@@ -167,7 +168,7 @@ class Host:
             if type(effect) is SendDatagram:
                 cluster.network.send(self.address, effect.to, effect.data)
             elif type(effect) is SetTimer:
-                cluster.clock.at(effect.at, self._firing, node, effect.token)
+                cluster.clock.alarm(effect.at, self._firing, effect.token)
             else:
                 self._do(effect)
 
@@ -200,20 +201,34 @@ class Host:
                 elif isinstance(change, IdentityConflict):
                     self.crash()
 
-    def _fire(self, node: Node, token: int) -> None:
-        """Fire a timer of a run, if that still goes on."""
-        if not self.is_over(node, token):
-            self.take(TimerFired(token))
-
     def _if_same(self, node: Node | None, event: Event) -> None:
         """Give an event to the run that it belongs to; to no later one."""
         if self.node is node:
             self.take(event)
 
 
-def _is_stale(happening: Happening, arguments: tuple[Any, ...]) -> bool:
-    host = getattr(happening, "__self__", None)
-    return isinstance(host, Host) and happening == host._fire and host.is_over(*arguments)
+class Timers:
+    """Those of one run of a host."""
+
+    __slots__ = ("_host", "_node")
+
+    def __init__(self, host: Host, node: Node) -> None:
+        """Belong to a run."""
+        self._host, self._node = host, node
+
+    def fire(self, token: int) -> None:
+        """Fire one, if the run still goes on."""
+        if not self.is_over(token):
+            self._host.take(TimerFired(token))
+
+    def is_over(self, token: int) -> bool:
+        """Whether one would come to nothing."""
+        return self._host.is_over(self._node, token)
+
+
+def _is_stale(happening: Happening, arguments: Any) -> bool:
+    timers = getattr(happening, "__self__", None)
+    return isinstance(timers, Timers) and timers.is_over(arguments)
 
 
 def _outcome(token: int, answer: bytes | None) -> Event:
@@ -283,7 +298,7 @@ class Cluster:
         self.clock.run(seconds)
         if len(self.clock) > self._crowd:
             self.clock.drop(_is_stale)
-            self._crowd = 2 * len(self.clock) + TIMERS_LEAST
+            self._crowd = len(self.clock) * 3 // 2 + TIMERS_LEAST
         if self.crashed > CRASHED_LEAST + CRASHED_SHARE * self.size:
             self.clock.drop(_is_stale)
             gc.collect()

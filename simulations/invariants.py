@@ -66,9 +66,15 @@ class View:
     journal: list[Record]
     """The claims that it stored since the last look."""
     seen: dict[str, Record] = field(default_factory=dict)
-    live: set[str] = field(default_factory=set)
+    living: int = 0
+    """How many of them live."""
     suspected: dict[str, tuple[float, int]] = field(default_factory=dict)
     """Since when it suspects whom, and the fewest live members that it has known since."""
+
+    @property
+    def live(self) -> set[str]:
+        """Whom it holds alive."""
+        return {id for id, record in self.seen.items() if record.live}
 
 
 @dataclass
@@ -148,7 +154,7 @@ class Invariants:
         self._hold(not over, "every queue is bounded", host, ", ".join(over))
 
     def _check_records(self, host: Host, view: View) -> None:
-        suspected, fewest = [], len(view.live)
+        suspected, fewest = [], view.living
         for record in view.journal:
             before = view.seen.get(record.id)
             view.seen[record.id] = record
@@ -158,8 +164,8 @@ class Invariants:
             highest = self._highest.get((record.id, *record.epoch), 0)
             raised = record.incarnation <= highest
             self._hold(raised, "only the owner raises its incarnation", host, record)
-            (view.live.add if record.live else view.live.discard)(record.id)
-            fewest = min(fewest, len(view.live))
+            view.living += record.live - (before is not None and before.live)
+            fewest = min(fewest, view.living)
             if record.status is Status.SUSPECT and (before is None or before.rank != record.rank):
                 suspected.append(record.id)
             elif record.status is Status.ALIVE:
@@ -169,7 +175,7 @@ class Invariants:
             if fewest < least:
                 view.suspected[peer] = (since, fewest)
         for peer in suspected:
-            view.suspected[peer] = (self.cluster.clock.now, len(view.live))
+            view.suspected[peer] = (self.cluster.clock.now, view.living)
 
     def _check_verdicts(self, host: Host, view: View, effects: list[Effect]) -> None:
         """Check deaths that this host declares itself: they come of a timer."""

@@ -240,6 +240,22 @@ def test_a_sender_past_its_bound_is_malformed(head: Any) -> None:
         WIRE.open(body(head=head), limits.STREAM_LIMIT)
 
 
+def test_what_was_read_before_is_known_by_its_bytes_alone() -> None:
+    """News that was heard is not read again, and what is merely equal to it, such as a true to a one, is other news."""
+    head = WIRE.open(body([6, ID, 1, 1]), limits.PACKET_LIMIT).messages
+    assert WIRE.open(body([6, ID, 1, 1], [6, ID, 1, 1]), limits.PACKET_LIMIT).messages == head * 2
+    for other in ([6, ID, True, 1], [6, ID, 1.0, 1]):
+        with pytest.raises(PacketError):
+            WIRE.open(body(other), limits.PACKET_LIMIT)
+
+
+@pytest.mark.parametrize("room", [0, limits.PACKET_LIMIT])
+def test_bytes_after_the_messages_are_malformed(room: int) -> None:
+    """In a datagram and in a message by stream."""
+    with pytest.raises(PacketError):
+        WIRE.open(body([99, bytes(room)]) + b"\0", limits.STREAM_LIMIT)
+
+
 def test_more_messages_than_fit_a_table_are_malformed() -> None:
     """The number of messages in a packet is bounded."""
     with pytest.raises(PacketError):

@@ -7,7 +7,7 @@ takes one). Ids are 16 raw bytes, addresses are packed IPs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from ipaddress import ip_address
 from itertools import pairwise
@@ -276,15 +276,21 @@ def _list_head(count: int) -> bytes:
 def decode_body(body: bytes) -> Packet:
     """Read a packet's body. Raises `PacketError`, and nothing else, whatever the bytes."""
     try:
-        value = msgpack.unpackb(
-            body, raw=False, strict_map_key=True, max_map_len=0, max_ext_len=0, max_array_len=limits.MESSAGES_LIMIT
-        )
-        source, generation, nonce, messages = _items(value, 4)
+        if len(body) > limits.PACKET_LIMIT:
+            source, generation, nonce, values = _items(msgpack.unpackb(body, **_BOUNDS), 4)
+            messages = [_read_message(value) for value in _items(values, limits.MESSAGES_LIMIT)]
+        else:
+            unpacker = msgpack.Unpacker(**_BOUNDS, max_buffer_size=limits.PACKET_LIMIT)
+            unpacker.feed(body)
+            if unpacker.read_array_header() != 4:
+                raise malformed("it does not have four parts")
+            source, generation, nonce = unpacker.unpack(), unpacker.unpack(), unpacker.unpack()
+            messages = [_read_part(part) for part in _parts(body, unpacker)]
         return Packet(
             _id(source),
             _number(generation, limits.GENERATION_LIMIT, 1),
             _number(nonce, limits.NONCE_LIMIT),
-            tuple(_read_messages(_items(messages, limits.MESSAGES_LIMIT))),
+            tuple([message for message in messages if message is not None]),
         )
     except PacketError:
         raise
@@ -293,11 +299,44 @@ def decode_body(body: bytes) -> Packet:
         raise malformed(f"it cannot be read ({type(error).__name__})") from error
 
 
-def _read_messages(values: list[Any]) -> list[Message]:
-    messages = []
-    for value in values:
-        fields = _items(value, limits.MESSAGES_LIMIT)
-        reader = _READERS.get(_number(fields[0], 2**16))
-        if reader is not None:
-            messages.append(reader(fields[1:]))
-    return messages
+_BOUNDS = {
+    "raw": False,
+    "strict_map_key": True,
+    "max_map_len": 0,
+    "max_ext_len": 0,
+    "max_array_len": limits.MESSAGES_LIMIT,
+}
+
+
+def _parts(body: bytes, unpacker: msgpack.Unpacker) -> Iterator[bytes]:
+    """Cut a datagram into its messages, unread."""
+    count = unpacker.read_array_header()
+    at = unpacker.tell()
+    for _ in range(count):
+        unpacker.skip()
+        until = unpacker.tell()
+        yield body[at:until]
+        at = until
+    if at != len(body):
+        raise malformed("something follows its messages")
+
+
+def _read_part(part: bytes) -> Message | None:
+    """Read one message of a datagram; None where it is of an unknown kind. News is heard often, and read once."""
+    return (_read_news if part[1] in _NEWS else _read_any)(part)
+
+
+def _read_any(part: bytes) -> Message | None:
+    return _read_message(msgpack.unpackb(part, **_BOUNDS))
+
+
+_NEWS = {CODES[Claim], CODES[Head], CODES[Delta]}
+"""The second byte of such messages."""
+
+_read_news = lru_cache(maxsize=1024)(_read_any)
+
+
+def _read_message(value: Any) -> Message | None:
+    fields = _items(value, limits.MESSAGES_LIMIT)
+    reader = _READERS.get(_number(fields[0], 2**16))
+    return None if reader is None else reader(fields[1:])

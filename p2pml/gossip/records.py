@@ -9,7 +9,7 @@ often, or through whom.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import blake2b
@@ -152,13 +152,14 @@ def merge(one: Record, other: Record) -> Record:
 def believed(record: Record, status: Status, *accusers: str) -> Record:
     """Say of a member what a claim says, with this status and these accusers; it is the same one if it says so."""
     named = tuple(sorted(set(accusers))[: limits.ACCUSERS_LIMIT])
-    return record if record.status is status and record.accusers == named else _changed(record, status, named)
+    if record.status is status and record.accusers == named:
+        return record
+    of = record
+    return _claim(of.id, of.name, of.address, status, of.generation, of.nonce, of.incarnation, named)
 
 
-@lru_cache(maxsize=limits.MEMBERS_LIMIT)
-def _changed(record: Record, status: Status, accusers: tuple[str, ...]) -> Record:
-    """Make a claim of another; the nodes of a simulation share those to which they all come."""
-    return replace(record, status=status, accusers=accusers)
+_claim = lru_cache(maxsize=limits.MEMBERS_LIMIT)(Record)
+"""Makes a claim; the nodes of a simulation share those to which they all come, each by a way of its own."""
 
 
 def _presentation(record: Record) -> tuple[bool, Address, str]:
