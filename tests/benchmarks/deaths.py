@@ -1,7 +1,9 @@
 """Kill peers at once, and see that every vote is still cast: `python tests/benchmarks/deaths.py PARTS_DIR NEW.csv ...`.
 
-Peers on the parts of a folder (`p2pml split` makes them) train; as soon as every model is where it should be, some of
-them are killed with SIGKILL at once, and a survivor is asked about the rows of NEW.csv, as before.
+Peers on the parts of a folder (`p2pml split` makes them) train; as soon as every model is where it should be and all
+weigh the votes alike, some of them are killed with SIGKILL at once, and a survivor is asked about the rows of NEW.csv, as
+before. With `--at-once` they are killed a gossip round after a training of all, whatever is in place by then, and
+answers are means.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from p2pml.ensemble.knowledge import NO_GAIN
 from p2pml.peer.placing import keepers
 
 PATIENCE = 600.0
+ROUND = 1.0
+"""Seconds of a gossip round."""
 
 
 def ask(peer: RealPeer, body: dict[str, Any]) -> Any:
@@ -39,6 +43,19 @@ def holds(peer: RealPeer) -> dict[str, list[str]]:
 def settled(answer: Any) -> bool:
     """Whether the held-out rows of all have said how to weigh the votes."""
     return str(answer["combined"]) == DENSITY or str(answer.get("because")) == NO_GAIN
+
+
+def wait_for_all(peers: list[RealPeer], body: dict[str, Any], replicas: int) -> None:
+    """Until each model has its replicas, and all peers weigh the votes alike."""
+    began = time.monotonic()
+    eventually(
+        lambda: all(len(held) >= replicas for peer in peers for held in holds(peer).values()),
+        "all is in place",
+        PATIENCE,
+    )
+    print(f"replicas were in place {time.monotonic() - began:.2f} s after the last training")
+    eventually(lambda: all(settled(ask(peer, body)) for peer in peers), "all weigh the votes alike", PATIENCE)
+    print(f"and all weighed the votes alike after {time.monotonic() - began:.2f} s")
 
 
 def score(answer: Any, truth: list[str]) -> float:
@@ -60,6 +77,7 @@ def main() -> None:
     parser.add_argument("--model", default="linear")
     parser.add_argument("--rows", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--at-once", action="store_true")
     given = parser.parse_args()
     with open(given.new, newline="") as file:
         rows = list(csv.reader(file))[: given.rows + 1]
@@ -81,15 +99,13 @@ def main() -> None:
                 return len(models) == count and all(model and model["state"] == "ready" for model in models)
 
             eventually(trained, "all are trained", PATIENCE)
-            began = time.monotonic()
-            eventually(
-                lambda: all(len(held) >= given.replicas for peer in peers for held in holds(peer).values()),
-                "all is in place",
-                PATIENCE,
-            )
-            print(f"replicas were in place {time.monotonic() - began:.2f} s after the last training")
-            eventually(lambda: all(settled(ask(peer, body)) for peer in peers), "all weigh the votes alike", PATIENCE)
-            print(f"and all weighed the votes alike after {time.monotonic() - began:.2f} s")
+            if given.at_once:
+                body["combine"] = "mean"
+                fitted = call(peers[0].address, "/v1/fit", {"wait": True}).data
+                time.sleep(ROUND)
+                print(f"all trained anew, and {ROUND:g} s later it begins; the last said: {json.dumps(fitted)[:200]}")
+            else:
+                wait_for_all(peers, body, given.replicas)
             chance = random.Random(given.seed)
             doomed = chance.sample(peers, given.kill)
             asker = next(peer for peer in peers if peer not in doomed)
