@@ -1,8 +1,8 @@
 """Kill peers at once, and see that every vote is still cast: `python tests/benchmarks/deaths.py PARTS_DIR NEW.csv ...`.
 
 Peers on the parts of a folder (`p2pml split` makes them) train; as soon as every model is where it should be and all
-weigh the votes alike, some of them are killed with SIGKILL at once, and a survivor is asked about the rows of NEW.csv, as
-before. With `--at-once` they are killed a gossip round after a training of all, whatever is in place by then, and
+weigh the votes alike, some of them are killed with SIGKILL at once, and a survivor is asked about the rows of NEW.csv,
+as before. With `--at-once` they are killed a gossip round after a training of all, whatever is in place by then, and
 answers are means.
 """
 
