@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("new", type=Path)
     parser.add_argument("--replicas", type=int, default=2)
     parser.add_argument("--kill", type=int, default=3)
-    parser.add_argument("--model", default="linear")
+    parser.add_argument("--model", default="linear", help="with --at-once they have another one before")
     parser.add_argument("--rows", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--at-once", action="store_true")
@@ -88,7 +88,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         try:
             for part in parts:
-                flags = ["--host", "127.0.0.1", "--port", "0", "--no-mdns", "--model", given.model]
+                first = "naive-bayes" if given.at_once else given.model
+                flags = ["--host", "127.0.0.1", "--port", "0", "--no-mdns", "--model", first]
                 flags += ["--replicas", str(given.replicas), "--name", part.stem]
                 flags += ["--join", peers[0].address] if peers else []
                 peers.append(RealPeer(part, Path(folder), *flags, cluster="deaths").start())
@@ -101,9 +102,11 @@ def main() -> None:
             eventually(trained, "all are trained", PATIENCE)
             if given.at_once:
                 body["combine"] = "mean"
-                fitted = call(peers[0].address, "/v1/fit", {"wait": True}).data
+                fitted = call(peers[0].address, "/v1/fit", {"model": given.model, "wait": True}).data["peers"]
                 time.sleep(ROUND)
-                print(f"all trained anew, and {ROUND:g} s later it begins; the last said: {json.dumps(fitted)[:200]}")
+                print(
+                    f"{len(fitted)} learned {given.model}, and {ROUND:g} s later:", {each["status"] for each in fitted}
+                )
             else:
                 wait_for_all(peers, body, given.replicas)
             chance = random.Random(given.seed)
