@@ -88,7 +88,7 @@ def test_at_home_the_own_vote_weighs_more_where_that_gains() -> None:
     left = truth < 0
     mine = [(id, Vote(None, vote.values[left]), n) for id, vote, n in votes]
     flat = {id: np.zeros(left.sum()) for id in densities}
-    home = Home.of(truth[left], mine, flat, "a")
+    home = Home(truth[left], mine, flat, "a")
     assert min(home.favour(None), home.favour(1.0)) >= 30
     answer = combine(mine, favour=("a", home.favour(None)))
     error = np.square(answer.predictions - truth[left]).mean()
@@ -98,9 +98,9 @@ def test_at_home_the_own_vote_weighs_more_where_that_gains() -> None:
 def test_at_home_chance_moves_nothing() -> None:
     """A gain within its own standard error is none."""
     truth, votes, densities = world(500, 1, knowing=False)
-    assert Home.of(truth, votes, densities, "a").favour(None) == 1.0
+    assert Home(truth, votes, densities, "a").favour(None) == 1.0
     assert (
-        Home.of(
+        Home(
             truth[:0], [(id, Vote(None, np.zeros(0)), n) for id, _, n in votes], {id: np.zeros(0) for id in "ab"}, "a"
         ).favour(2.0)
         == 1.0

@@ -1,18 +1,20 @@
-"""How much densities should decide: a temperature, chosen on held-out rows of all peers from sums that add up.
+"""How much densities should decide, and the common vote beside them: chosen on held-out rows of all peers from sums that
+add up.
 
 Two things say it. Densities weigh a vote by the probability that a row comes from its peer; of its own held-out rows a
 peer knows that they do, so the temperature at which these probabilities are the most likely ones is known from rows
 alone (Guo, Pleiss, Sun and Weinberger 2017 calibrate classifiers so), and on parts that are alike it makes all shares
 nearly even. And of the ensemble's answers on these rows there are the sums of losses at each temperature and for the
-plain mean, which speak where they speak clearly. No row travels with the sums, and who holds the same ones chooses the
-same temperature.
+plain mean, which speak where they speak clearly. Of the common vote it is the latter alone, a parabola in its share. No
+row travels with the sums, and who holds the same ones chooses the same.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -20,14 +22,21 @@ from numpy.typing import NDArray
 
 from p2pml.errors import RemoteError
 
-from .combine import Cast, density_weights, mixture, stacked
+from .combine import Cast, density_weights, mixture, placed, stacked
 from .values import Floats
+from .vote import Vote
 
 TEMPERATURES = (0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0)
 """From densities that decide alone to nearly the mean."""
 
 SURE = 2.0
 """Standard errors by which a gain must differ from none: on parts that are alike, chance seldom gets so far."""
+
+SHARES = 10
+"""The share of the common vote is a number of tenths, and less than all: who votes is never left out."""
+DOUBTS = 10.0
+"""Rows that are added to the held-out ones on which the common vote is wrong where the others are right: what some
+hundred rows say of it is not all of the truth."""
 
 _HEATS, _ALL = len(TEMPERATURES), len(TEMPERATURES) + 1
 _TINY = 1e-300
@@ -40,7 +49,8 @@ class Calibration:
     likely the row's own peer is by densities than by the numbers of training rows, as a logarithm, and its square.
 
     The loss is the squared error, or Brier's score over all classes; an error is a wrong class, and in regression
-    the loss again.
+    the loss again. `crossed` has the loss of the common vote, and the products of its errors with those of each
+    candidate, whose own squares the losses are; None where there was no common vote.
     """
 
     rows: int = 0
@@ -49,6 +59,7 @@ class Calibration:
     products: tuple[float, ...] = (0.0,) * (_ALL * (_ALL + 1) // 2)
     told: tuple[float, ...] = (0.0,) * _HEATS
     squares: tuple[float, ...] = (0.0,) * _HEATS
+    crossed: tuple[float, ...] | None = None
 
     @classmethod
     def of(
@@ -57,12 +68,14 @@ class Calibration:
         votes: Sequence[Cast],
         densities: Mapping[str, Floats],
         me: str,
+        common: Vote | None = None,
     ) -> Calibration:
         """Of votes (peer id, vote, training rows) on rows of the peer `me`, which is among them; their truth, shape
-        (rows,), is as `Schema.truth` gives it, and rows without it are left out."""
+        (rows,), is as `Schema.truth` gives it, and rows without it are left out. `common` is the common vote there."""
         ordered, known, classes, stack, true = with_truth(truth, votes)
         weights = list(candidates(ordered, densities, known))
-        found = [losses(mixture(stack, each), true, classes) for each in weights]
+        mixed = [mixture(stack, each) for each in weights]
+        found = [losses(each, true, classes) for each in mixed]
         table = np.stack([loss for loss, _ in found])
         at = [peer for peer, *_ in ordered].index(me)
         numbers = np.maximum([rows for *_, rows in ordered], 1)
@@ -75,18 +88,22 @@ class Calibration:
             products=tuple((table @ table.T)[np.triu_indices(_ALL)].tolist()),
             told=tuple(told.sum(axis=1).tolist()),
             squares=tuple(np.square(told).sum(axis=1).tolist()),
+            crossed=None if common is None else _crossed(mixed, common, known, true, classes),
         )
 
     @classmethod
     def total(cls, parts: Iterable[Calibration]) -> Calibration:
-        """The sums over the rows of all parts."""
+        """The sums over the rows of all parts; of the common vote only if all that have rows have tried it."""
         all_parts = [cls(), *parts]
         sums = {
             each.name: tuple(map(sum, zip(*(getattr(part, each.name) for part in all_parts), strict=True)))
             for each in fields(cls)
-            if each.name != "rows"
+            if each.name not in ("rows", "crossed")
         }
-        return cls(sum(part.rows for part in all_parts), **sums)
+        crossed = [part.crossed for part in all_parts if part.rows]
+        told = [each for each in crossed if each is not None]
+        whole = tuple(map(sum, zip(*told, strict=True))) if told and len(told) == len(crossed) else None
+        return cls(sum(part.rows for part in all_parts), **sums, crossed=whole)
 
     def temperature(self) -> float | None:
         """The temperature to take; None where the mean is the best that is known.
@@ -105,6 +122,19 @@ class Calibration:
             chosen = best
         return TEMPERATURES[chosen - 1] if chosen else None
 
+    def share(self, temperature: float | None) -> float:
+        """The share of the common vote beside votes that are weighed at that temperature (None: evenly): that of least
+        loss over these rows and DOUBTS more; 0 where it was not tried."""
+        if self.crossed is None:
+            return 0.0
+        at = place_of(temperature)
+        own, product, loss = self.crossed[0], self.crossed[1 + at], self.losses[at]
+        # In regression, where errors are losses, it is as wrong there as the votes are on average.
+        wrong = loss / max(self.rows, 1) if self.errors == self.losses else 1.0
+        curve = loss + own - 2 * product + DOUBTS * wrong
+        best = (loss - product) / curve if curve > 0 else 0.0
+        return min(max(round(SHARES * best), 0), SHARES - 1) / SHARES
+
     def _deviation(self, squares: float, total: float) -> float:
         """The standard error of a sum over the rows."""
         return math.sqrt(max(squares - total * total / max(self.rows, 1), 0.0))
@@ -117,18 +147,22 @@ class Calibration:
         return float(products[one, one] + products[two, two] - 2 * products[low, high])
 
     def to_data(self) -> list[Any]:
-        """As plain data for JSON or msgpack."""
-        return [list(value) if isinstance(value := getattr(self, each.name), tuple) else value for each in fields(self)]
+        """As plain data for JSON or msgpack, but for `crossed`, which older versions do not read here."""
+        return [self.rows, *(list(getattr(self, name)) for name in _SUMS)]
+
+    def crossed_data(self) -> bytes | None:
+        """What `to_data` leaves out."""
+        return None if self.crossed is None else np.array(self.crossed, "<f8").tobytes()
 
     @classmethod
-    def from_data(cls, data: object) -> Calibration:
+    def from_data(cls, data: object, crossed: object = None) -> Calibration:
         """The sums that another peer sent; RemoteError if they cannot be of any rows."""
         match data:
             case [int(rows), [*sums], [*errors], [*products], [*told], [*squares]] if (
                 not isinstance(rows, bool) and 0 <= rows < 2**53
             ):
                 empty = cls()
-                return cls(
+                found = cls(
                     rows,
                     _sums(sums, empty.losses),
                     _sums(errors, empty.errors),
@@ -136,7 +170,11 @@ class Calibration:
                     _sums(told, empty.told, least=-math.inf),
                     _sums(squares, empty.squares),
                 )
+                return found if crossed is None else replace(found, crossed=_read_crossed(crossed, found.losses))
         raise RemoteError("the calibration that a peer sent cannot be read")
+
+
+_SUMS = ("losses", "errors", "products", "told", "squares")
 
 
 def with_truth(
@@ -160,6 +198,13 @@ def candidates(ordered: Sequence[Cast], densities: Mapping[str, Floats], known: 
         yield density_weights(rows, logs, heat)
 
 
+def weights_at(
+    temperature: float | None, ordered: Sequence[Cast], densities: Mapping[str, Floats], known: NDArray[np.bool_]
+) -> Floats:
+    """The weights of the candidate with this temperature."""
+    return next(itertools.islice(candidates(ordered, densities, known), place_of(temperature), None))
+
+
 def place_of(temperature: float | None) -> int:
     """Which of the candidates has this temperature; None is the mean."""
     return 0 if temperature is None else 1 + TEMPERATURES.index(temperature)
@@ -175,6 +220,31 @@ def losses(mixed: Floats, truth: NDArray[Any], classes: tuple[str, ...] | None) 
     return np.square(mixed - hits).sum(axis=1) + ~hits.any(axis=1), 1.0 - hits[
         np.arange(len(hits)), mixed.argmax(axis=1)
     ]
+
+
+def _crossed(
+    mixed: Sequence[Floats], common: Vote, known: NDArray[np.bool_], true: NDArray[Any], classes: tuple[str, ...] | None
+) -> tuple[float, ...]:
+    """The loss of the common vote, and the products of its errors with those of each of the mixed votes."""
+    values = placed(common, classes)[known]
+    if classes is None:
+        target, missed = true.astype(np.float64), 0.0
+    else:
+        target = true[:, None] == np.array(classes, object)
+        # As in `losses`: a class that nobody knows is missed in full, by all alike.
+        missed = float((~target.any(axis=1)).sum())
+    off = values - target
+    return float(np.square(off).sum()) + missed, *(float((off * (each - target)).sum()) + missed for each in mixed)
+
+
+def _read_crossed(raw: object, losses: tuple[float, ...]) -> tuple[float, ...]:
+    if isinstance(raw, bytes) and len(raw) == 8 * (_ALL + 1):
+        values = np.frombuffer(raw, "<f8")
+        own, room = values[0], 1 + 1e-6
+        # Cauchy and Schwarz, of what is finite.
+        if 0 <= own < math.inf and (np.square(values[1:]) <= own * np.array(losses) * room + 1e-30).all():
+            return tuple(values.tolist())
+    raise RemoteError("what a peer sent of the common vote on its held-out rows cannot be")
 
 
 def _sums(data: list[object], like: tuple[float, ...], least: float = 0.0) -> tuple[float, ...]:

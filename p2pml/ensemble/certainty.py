@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from .combine import Answer, Cast, mixture, stacked
 from .sketch import Sketch, thresholds
 from .values import Floats
+from .vote import Vote
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Certainty:
     """For each row, shape (rows,): `spread`, the weighted standard deviation of the votes, of classes that of the
-    probability of the predicted one; `strongest`, the share of the weight that one vote has at most; `novelty`, the
+    probability of the predicted one; `strongest`, the share of the weight that one vote has at most, be it the
+    common vote; `novelty`, the
     share of its held-out rows that are more usual even to the peer to which the row is the most usual, None where there
     are no densities."""
 
@@ -42,11 +44,16 @@ class Certainty:
         answer: Answer,
         densities: Mapping[str, Floats],
         usual: Mapping[str, Sketch],
+        common: Vote | None = None,
     ) -> Certainty:
-        """Of an answer and the votes that it was made of; `usual` are sketches of peers' log-densities at their own
-        held-out rows, by id."""
-        classes, stack = stacked(sorted(votes, key=lambda cast: cast[0]))
+        """Of an answer and the votes that it was made of, the common vote where it has a share; `usual` are sketches of
+        peers' log-densities at their own held-out rows, by id."""
+        ordered = sorted(votes, key=lambda cast: cast[0])
         weights = answer.weights
+        if common is not None and answer.common:
+            ordered.append(("the common vote", common, 0))
+            weights = np.concatenate([weights, np.full((1, *weights.shape[1:]), answer.common)])
+        classes, stack = stacked(ordered)
         if classes is not None and answer.probabilities is not None:
             chosen = answer.probabilities.argmax(axis=1)
             stack = stack[:, np.arange(stack.shape[1]), chosen]
@@ -59,8 +66,13 @@ class Certainty:
 def errors_of(mixed: Floats, truth: NDArray[Any], classes: tuple[str, ...] | None) -> Floats:
     """How wrong each answer is, shape (rows,): the distance from the truth, or 1 less the truth's probability (Sadinle,
     Lei and Wasserman 2019: the smallest sets of classes)."""
+    return np.asarray(np.abs(signed_errors(mixed, truth, classes)))
+
+
+def signed_errors(mixed: Floats, truth: NDArray[Any], classes: tuple[str, ...] | None) -> Floats:
+    """The same with its sign, of which a mixture of answers has the mixture."""
     if classes is None:
-        return np.asarray(np.abs(mixed - truth.astype(np.float64)))
+        return mixed - truth.astype(np.float64)
     hits = truth[:, None] == np.array(classes, object)
     return np.asarray(1 - np.where(hits, mixed, 0.0).sum(axis=1))
 

@@ -30,13 +30,15 @@ class Answer:
     `predictions` are canonical labels, `classes` the union of those of all votes in ascending order, and
     `probabilities` float64 of shape (rows, classes). Of equally likely classes the first in order is predicted.
     `weights` are the shares of the votes in the answer, by peer id, of shape (peers,) or (peers, rows); of a median or
-    a trimmed mean, in which votes have none, they are even, and of an answer of sums they are all one: (1,).
+    a trimmed mean, in which votes have none, they are even, and of an answer of sums they are all one: (1,). They add
+    up to 1 less `common`, the share of the common vote.
     """
 
     predictions: list[str] | Floats
     classes: tuple[str, ...] | None
     probabilities: Floats | None
     weights: Floats
+    common: float = 0.0
 
     def part(self, start: int, end: int) -> Answer:
         """The same of some of the rows."""
@@ -110,6 +112,17 @@ def answer_from(mixed: Floats, classes: tuple[str, ...] | None, weights: Floats)
     return Answer(predictions, classes, mixed, weights)
 
 
+def blended(answer: Answer, common: Vote, share: float) -> Answer:
+    """The answer of votes with that share of the common vote on the same rows."""
+    if answer.classes is None or answer.probabilities is None:
+        votes = Vote(None, np.asarray(answer.predictions, np.float64))
+    else:
+        votes = Vote(answer.classes, answer.probabilities)
+    classes, stack = stacked([("votes", votes, 0), ("the common vote", common, 0)])
+    mixed = (1 - share) * stack[0] + share * stack[1]
+    return replace(answer_from(mixed, classes, answer.weights * (1 - share)), common=share)
+
+
 def stacked(votes: Sequence[Cast]) -> tuple[tuple[str, ...] | None, Floats]:
     """The union of the classes, and all votes as one array: (peers, rows), or (peers, rows, classes)."""
     first = votes[0][1]
@@ -121,7 +134,7 @@ def stacked(votes: Sequence[Cast]) -> tuple[tuple[str, ...] | None, Floats]:
     if all(vote.classes == first.classes for _, vote, _ in votes):
         return first.classes, np.stack([vote.values for _, vote, _ in votes])
     classes = tuple(sorted({name for _, vote, _ in votes for name in vote.classes or ()}))
-    return classes, np.stack([_placed(vote, classes) for _, vote, _ in votes])
+    return classes, np.stack([placed(vote, classes) for _, vote, _ in votes])
 
 
 def density_weights(rows: Sequence[int], densities: Sequence[Floats], temperature: float) -> Floats:
@@ -172,8 +185,12 @@ def _whole(values: Floats, otherwise: Floats, classes: tuple[str, ...] | None) -
     return np.where(total > 0, values / np.where(total > 0, total, 1.0), otherwise)
 
 
-def _placed(vote: Vote, classes: tuple[str, ...]) -> Floats:
-    """The probabilities of a vote in the union of classes."""
+def placed(vote: Vote, classes: tuple[str, ...] | None) -> Floats:
+    """The values of a vote; of its probabilities those of these classes, in their order."""
+    if classes is None or vote.classes is None or vote.classes == classes:
+        return vote.values
+    place = {name: at for at, name in enumerate(classes)}
     shares = np.zeros((len(vote.values), len(classes)))
-    shares[:, np.searchsorted(np.array(classes), np.array(vote.classes))] = vote.values
+    has = [at for at, name in enumerate(vote.classes) if name in place]
+    shares[:, [place[vote.classes[at]] for at in has]] = vote.values[:, has]
     return shares

@@ -20,7 +20,8 @@ class Knowledge:
     """`moments` and `space` are digests; None where there is no density yet. `calibration` is of the held-out rows
     of this peer in that space; None where it has not been made yet. `usual` sketches the peer's log-densities at these
     rows, and `errors` how wrong the ensemble is there at `temperature` (None: by the mean). `density` is the SHA-256 of
-    this peer's density in that space, packed, by which replicas of it are fetched."""
+    this peer's density in that space, packed, by which replicas of it are fetched, and `equations` that of what its rows
+    say for the common vote there; `share` is what that vote has in the answers that `errors` are of."""
 
     moments: str
     space: str | None = None
@@ -29,6 +30,8 @@ class Knowledge:
     errors: Sketch | None = None
     temperature: float | None = None
     density: str | None = None
+    equations: str | None = None
+    share: float = 0.0
 
     def to_data(self) -> dict[str, Any]:
         return {
@@ -39,11 +42,14 @@ class Knowledge:
             "errors": None if self.errors is None else self.errors.to_data(),
             "temperature": self.temperature,
             "density": self.density,
+            "equations": self.equations,
+            "share": self.share,
+            "crossed": None if self.calibration is None else self.calibration.crossed_data(),
         }
 
     @classmethod
     def from_data(cls, data: object) -> Knowledge:
-        """Raises `RemoteError` on anything but what `to_data` gives; sketches may be absent, as in 0.1."""
+        """Raises `RemoteError` on anything but what `to_data` gives; what 0.1 does not know may be absent."""
         match data:
             case {"moments": str(moments), "space": str() | None as space, "calibration": raw, **more} if _is_digest(
                 moments
@@ -52,20 +58,27 @@ class Knowledge:
                     None if more.get(name) is None else Sketch.from_data(more[name]) for name in ("usual", "errors")
                 )
                 heat, density = more.get("temperature"), more.get("density")
-                if (heat is None or heat in TEMPERATURES) and _is_sha256(density):
-                    calibration = None if raw is None else Calibration.from_data(raw)
-                    return cls(moments, space, calibration, usual, errors, heat, density)
+                equations, share = more.get("equations"), more.get("share", 0.0)
+                if (
+                    (heat is None or heat in TEMPERATURES)
+                    and _is_sha256(density)
+                    and _is_sha256(equations)
+                    and isinstance(share, float)
+                ):
+                    calibration = None if raw is None else Calibration.from_data(raw, more.get("crossed"))
+                    return cls(moments, space, calibration, usual, errors, heat, density, equations, share)
         raise RemoteError("not what a peer says of what it knows")
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     """How votes are weighed under the rule `auto`: by the densities of `space` at `temperature`, or evenly, where
-    these are None, because of `because`."""
+    that is None, because of `because`; and `share`, that of the common vote of that space beside them."""
 
     space: str | None = None
     temperature: float | None = None
     because: str | None = None
+    share: float = 0.0
 
     @property
     def settled(self) -> bool:
@@ -109,7 +122,10 @@ def decide(known: Iterable[tuple[str, Knowledge | None]], gone: Collection[str] 
     if total.rows == 0:
         return Decision(because=NO_ROWS)
     heat = total.temperature()
-    return Decision(because=NO_GAIN) if heat is None else Decision(space, heat)
+    share = total.share(heat)
+    if heat is None:
+        return Decision(space if share else None, because=NO_GAIN, share=share)
+    return Decision(space, heat, share=share)
 
 
 def errors_known(known: Iterable[tuple[str, Knowledge | None]], decision: Decision) -> dict[str, Sketch]:
@@ -119,7 +135,9 @@ def errors_known(known: Iterable[tuple[str, Knowledge | None]], decision: Decisi
     return {
         id: each.errors
         for id, each in known
-        if each is not None and each.errors is not None and each.temperature == decision.temperature
+        if each is not None
+        and each.errors is not None
+        and (each.temperature, each.share) == (decision.temperature, decision.share)
     }
 
 

@@ -39,6 +39,8 @@ versions never take each other's densities for their own."""
 
 FEWEST, MOST = 8, 24
 """Components of a space: the square root of the number of coordinates, within these bounds."""
+AXES = 128
+"""Components by which the common vote knows a row, at most: on images more of them gain little."""
 FAR = 10.0
 """Standard deviations at which a coordinate is cut off: one wild value must not drown the rest of its row."""
 RARE = 0.1
@@ -53,7 +55,9 @@ CONSTANT = 1e-10
 @dataclass(frozen=True, eq=False)
 class Space:
     """How a row becomes a point. `centre` and `scale` have shape (coordinates,), `directions` (coordinates,
-    components); coordinates stand as measures, flags, levels. `members` are the digests of the moments."""
+    components); coordinates stand as measures, flags, levels. `members` are the digests of the moments, `rows` is how
+    many these are of. `axes`, (coordinates, up to AXES), are more of the components, each as wide as rows vary along
+    it, so that distances stay; the mean square over all rows and axes is 1."""
 
     members: tuple[str, ...]
     numbers: tuple[str, ...]
@@ -63,6 +67,8 @@ class Space:
     centre: Floats
     scale: Floats
     directions: Floats
+    axes: Floats
+    rows: int
 
     @cached_property
     def digest(self) -> str:
@@ -92,21 +98,20 @@ class Space:
             *(flag_of(read[at]) for at in flags),
             *((LEVEL, name, text) for name, all in levels for text in all),
         ]
-        centre, scale, directions = _components(total, order)
-        return cls(members, numbers, days, flags, levels, centre, scale, directions)
+        return cls(members, numbers, days, flags, levels, *_components(total, order), total.rows)
 
     def to_data(self) -> dict[str, Any]:
         """As plain data, for the disk of whoever stands in it."""
         layout = {name: getattr(self, name) for name in ("members", "numbers", "dates", "flags", "levels")}
-        arrays = {name: getattr(self, name).astype("<f8").tobytes() for name in ("centre", "scale", "directions")}
-        return {"version": SPACE, **layout, **arrays}
+        arrays = {name: getattr(self, name).astype("<f8").tobytes() for name in _ARRAYS}
+        return {"version": SPACE, "rows": self.rows, **layout, **arrays}
 
     @classmethod
     def from_data(cls, data: Any) -> Space:
         """The other end, for what was verified: ValueError, KeyError or TypeError where it is none of this version."""
         if data["version"] != SPACE:
             raise ValueError(f"a space of version {data['version']}")
-        centre, scale, directions = (np.frombuffer(data[name], "<f8") for name in ("centre", "scale", "directions"))
+        centre, scale, directions, axes = (np.frombuffer(data[name], "<f8") for name in _ARRAYS)
         return cls(
             members=tuple(data["members"]),
             numbers=tuple(data["numbers"]),
@@ -116,6 +121,8 @@ class Space:
             centre=centre,
             scale=scale,
             directions=directions.reshape(len(centre), -1),
+            axes=axes.reshape(len(centre), -1),
+            rows=data["rows"],
         )
 
     def project(self, columns: Columns, first_row: int = 1) -> Floats:
@@ -125,9 +132,19 @@ class Space:
         return self._points(columns, first_row)
 
     def _points(self, columns: Columns, first_row: int) -> Floats:
+        points: Floats = self._table(columns, first_row) @ self.directions
+        return points
+
+    def spread(self, columns: Columns, first_row: int = 1) -> Floats:
+        """The same rows along `axes`, float64 of shape (rows, axes)."""
+        points: Floats = self._table(columns, first_row) @ self.axes
+        return points
+
+    def _table(self, columns: Columns, first_row: int) -> Floats:
+        """The coordinates of rows, centred and scaled."""
         rows = row_count(columns)
         if rows == 0:
-            return np.zeros((0, self.components))
+            return np.zeros((0, len(self.centre)))
         if absent := [name for name in (*self.numbers, *self.dates) if name not in columns]:
             columns = {**columns, **dict.fromkeys(absent, [None] * rows)}
         known = measures(columns, self.numbers, self.dates, first_row)
@@ -145,9 +162,7 @@ class Space:
             start += len(known_levels)
         table -= self.centre
         table /= self.scale
-        np.minimum(np.maximum(table, -FAR, out=table), FAR, out=table)
-        points: Floats = table @ self.directions
-        return points
+        return np.minimum(np.maximum(table, -FAR, out=table), FAR, out=table)
 
     @cached_property
     def _tables(self) -> list[tuple[str, dict[str | None, int]]]:
@@ -170,6 +185,9 @@ class Space:
         return Density.gaussian(rows, middle, turn.T @ covariance @ turn)
 
 
+_ARRAYS = ("centre", "scale", "directions", "axes")
+
+
 def digest_of(members: Iterable[str]) -> str:
     """The name of the space of the moments with these digests."""
     return hashlib.sha256("\n".join([f"space {SPACE}", *sorted(set(members))]).encode()).hexdigest()[:32]
@@ -190,8 +208,8 @@ def _chosen(moments: Sequence[Moments]) -> set[Key]:
     return keys | {key for ranked in by_column.values() for key in ranked[:most]}
 
 
-def _components(total: Moments, order: Sequence[Key]) -> tuple[Floats, Floats, Floats]:
-    """Centre and scale of each coordinate, and the principal components, each with variance 1 over all rows."""
+def _components(total: Moments, order: Sequence[Key]) -> tuple[Floats, Floats, Floats, Floats]:
+    """Centre and scale of each coordinate, the principal components, each with variance 1 over all rows, and axes."""
     at = {key: index for index, key in enumerate(total.keys, 1)}
     places = [at[key] for key in order]
     rows = max(total.products[0, 0], 1.0)
@@ -223,5 +241,12 @@ def _components(total: Moments, order: Sequence[Key]) -> tuple[Floats, Floats, F
         raise RemoteError("the moments of some peer are of no rows: no space comes of them") from error
     values, vectors = values[::-1], vectors[:, ::-1]
     most = min(MOST, max(FEWEST, math.ceil(math.sqrt(len(order)))))
-    kept = int((values[:most] > 1e-6 * max(values[:1].sum(), 1e-300)).sum())
-    return centre, scale, vectors[:, :kept] / np.sqrt(values[:kept])
+    kept, wide = (int((values[:some] > 1e-6 * max(values[:1].sum(), 1e-300)).sum()) for some in (most, AXES))
+    axes = vectors[:, :wide] / math.sqrt(values[:wide].mean()) if wide else vectors[:, :0]
+    return centre, scale, vectors[:, :kept] / np.sqrt(values[:kept]), axes * _signs(axes)
+
+
+def _signs(axes: Floats) -> Floats:
+    """1 or -1 for each axis, whose direction is all that libraries of linear algebra leave open."""
+    signs: Floats = np.where(np.cos(np.arange(1, len(axes) + 1)) @ axes < 0, -1.0, 1.0)
+    return signs

@@ -24,8 +24,11 @@ from numpy.typing import NDArray
 
 from p2pml.ensemble.calibration import Calibration
 from p2pml.ensemble.certainty import errors_of, likely, reach
-from p2pml.ensemble.combine import DENSITY, RULES, Answer, Cast, combine
+from p2pml.ensemble.combine import DENSITY, RULES, Answer, Cast, blended, combine
+from p2pml.ensemble.common import Common
 from p2pml.ensemble.density import Density
+from p2pml.ensemble.equations import Equations
+from p2pml.ensemble.features import Features
 from p2pml.ensemble.holdout import split
 from p2pml.ensemble.metrics import ClassificationStatistics, RegressionStatistics
 from p2pml.ensemble.models import train
@@ -35,16 +38,17 @@ from p2pml.ensemble.space import Space
 from p2pml.ensemble.stack import Gram
 from p2pml.ensemble.trials import Trial
 from p2pml.ensemble.values import Columns, Floats, Sheet
+from p2pml.ensemble.vote import Vote
 
-SCORES = ("mean", "auto", *(rule for rule in RULES if rule != "mean"), "stacked", "alone", "all rows")
+SCORES = ("mean", "auto", *(rule for rule in RULES if rule != "mean"), "stacked", "common", "alone", "all rows")
 PROMISES = ("within 90 %", "behind, auto", "behind, local", "30 % gone")
 SAMPLE, TRIED = 5_000, 1_000
 """Rows of which a density is fitted, and held-out rows of one peer that are tried, at most: as in a cluster."""
 LOSSES = 20
 """Choices of lost peers that are averaged."""
 
-Heard = tuple[list[Cast], dict[str, Floats]]
-"""All votes on some rows, and all log-densities."""
+Heard = tuple[list[Cast], dict[str, Floats], Vote | None]
+"""All votes on some rows, all log-densities, and the common vote."""
 
 
 class Cluster:
@@ -57,33 +61,45 @@ class Cluster:
         self.space = Space.of(Moments.of(schema, rows) for rows in rows_of)
         samples = [{name: cells[:SAMPLE] for name, cells in rows.items()} for rows in rows_of]
         self.densities = [Density.fit(self.space.project(rows)) for rows in samples]
+        features, truth = Features.of(self.space), schema.truth(case.columns)
+        told = [
+            Equations.of(features, sample, truth[rows[:SAMPLE]], len(rows), MIN_COUNT)
+            for sample, rows in zip(samples, parts, strict=True)
+        ]
+        packed = [each.packed(features) for each in told if each is not None]
+        read = [Equations.read(each, features) for each in packed if each is not None]
+        self.common = Common.fit(features, Equations.total(read), len(read)) if read else None
 
     def ask(self, columns: Columns) -> Heard:
         """What everybody says of some rows."""
         sheet = Sheet(columns)
         votes = [(name, model.vote(sheet), model.rows) for name, model in zip(self.names, self.models, strict=True)]
         points = self.space.project(sheet)
-        return votes, {name: each.log_density(points) for name, each in zip(self.names, self.densities, strict=True)}
+        logs = {name: each.log_density(points) for name, each in zip(self.names, self.densities, strict=True)}
+        return votes, logs, None if self.common is None else self.common.vote(sheet)
 
 
 class Rules:
     """What the peers have chosen on their held-out rows, and the answers that follow."""
 
     def __init__(self, trials: Mapping[str, Trial]) -> None:
-        self.heat = Calibration.total(trial.calibration for trial in trials.values()).temperature()
+        total = Calibration.total(trial.calibration for trial in trials.values())
+        self.heat = total.temperature()
+        self.share = total.share(self.heat)
         self.gram = functools.reduce(Gram.merge, (trial.gram for trial in trials.values()))
-        self.favours = {name: (name, trial.home.favour(self.heat)) for name, trial in trials.items()}
-        errors = {name: trial.errors_at(self.heat) for name, trial in trials.items()}
+        self.favours = {name: (name, trial.home.favour(self.heat, self.share)) for name, trial in trials.items()}
+        errors = {name: trial.errors_at(self.heat, self.share) for name, trial in trials.items()}
         self.errors = {name: sketch for name, sketch in errors.items() if sketch is not None}
 
     def answer(self, rule: str, heard: Heard, asked: str = "") -> Answer:
         """The answer by a rule; that of "local" is of the peer that is asked."""
-        votes, densities = heard
+        votes, densities, common = heard
         if rule == "stacked":
             return self.gram.answer(votes, densities)
         if rule in ("auto", "local"):
             favour = self.favours.get(asked) if rule == "local" else None
-            return combine(votes, "mean" if self.heat is None else DENSITY, densities, self.heat or 1.0, favour)
+            answer = combine(votes, "mean" if self.heat is None else DENSITY, densities, self.heat or 1.0, favour)
+            return blended(answer, common, self.share) if common is not None and self.share else answer
         return combine(votes, rule, densities)
 
 
@@ -126,10 +142,14 @@ def figures(
 ) -> dict[str, float]:
     """The figures of truths and votes on each peer's held-out rows and on the test, and of the one model's answer."""
     trials = {
-        each: Trial.of(true[:TRIED], *first(heard, TRIED), each, MIN_COUNT) for each, (true, heard) in held_out.items()
+        each: Trial.of(true[:TRIED], votes, densities, each, MIN_COUNT, common)
+        for each, (true, heard) in held_out.items()
+        for votes, densities, common in [first(heard, TRIED)]
     }
     rules, (wanted, asked) = Rules(trials), test
     found = {rule: score(wanted, rules.answer(rule, asked)) for rule in (*RULES, "auto", "stacked")}
+    found["common"] = score(wanted, combine([("", asked[2], 1)])) if asked[2] is not None else float("nan")
+    found["share"] = rules.share
     found["alone"] = float(np.mean([score(wanted, combine([vote])) for vote in asked[0]]))
     found["all rows"] = score(wanted, whole)
     found["within 90 %"] = covered(rules, asked, wanted)
@@ -142,9 +162,10 @@ def figures(
 
 def first(heard: Heard, rows: int) -> Heard:
     """The same of the first rows alone."""
-    votes, densities = heard
-    some = [(name, type(vote)(vote.classes, vote.values[:rows]), known) for name, vote, known in votes]
-    return some, {name: logs[:rows] for name, logs in densities.items()}
+    votes, densities, common = heard
+    some = [(name, Vote(vote.classes, vote.values[:rows]), known) for name, vote, known in votes]
+    of_all = None if common is None else Vote(common.classes, common.values[:rows])
+    return some, {name: logs[:rows] for name, logs in densities.items()}, of_all
 
 
 def covered(rules: Rules, heard: Heard, truth: Any) -> float:
@@ -173,7 +194,7 @@ def lost(rules: Rules, heard: Heard, truth: Any, rng: np.random.Generator) -> fl
     choices = list(itertools.combinations(names, round(0.3 * len(names))))
     chosen = [choices[at] for at in rng.permutation(len(choices))[:LOSSES]]
     left = [[vote for vote in heard[0] if vote[0] not in gone] for gone in chosen]
-    return float(np.mean([whole - score(truth, rules.answer("auto", (votes, heard[1]))) for votes in left]))
+    return float(np.mean([whole - score(truth, rules.answer("auto", (votes, *heard[1:]))) for votes in left]))
 
 
 def cells(runs: Sequence[dict[str, float]], columns: Sequence[str]) -> list[str]:
