@@ -33,13 +33,21 @@ class Votes(TypedDict):
     replicas: NotRequired[list[StoodIn]]
 
 
+class CommonShare(TypedDict):
+    """The share of the common vote in an answer, and of how many peers' rows, and of how many rows, it is."""
+
+    share: float
+    peers: int
+    rows: int
+
+
 class Predicted(TypedDict):
     """The answer of `POST /v1/predict`; `probabilities` is a row for each, ordered as `classes`.
 
     `combine` is the rule that was asked for, `combined` the one that was used, `because` why it is another: `auto`
-    becomes `density` or `mean`, and where there are no densities yet, `density` becomes `mean`. On request and for each
-    row: `spread`, `strongest` and `novelty` (see `Certainty`; None where there are no densities), and `intervals`, low
-    and high, None where there is no bound, or `sets` of classes.
+    becomes `density` or `mean`, and where there are no densities yet, `density` becomes `mean`. `common` is there where
+    the common vote has a share. On request and for each row: `spread`, `strongest` and `novelty` (see `Certainty`; None
+    where there are no densities), and `intervals`, low and high, None where there is no bound, or `sets` of classes.
     """
 
     predictions: list[Label]
@@ -53,6 +61,7 @@ class Predicted(TypedDict):
     combine: str
     combined: NotRequired[str]
     because: NotRequired[str | None]
+    common: NotRequired[CommonShare]
     votes: Votes
     took: float
 

@@ -11,11 +11,13 @@ from typing import cast
 import structlog
 
 from p2pml.ensemble.combine import RULES, Answer, Cast
+from p2pml.ensemble.common import Common
 from p2pml.ensemble.electorate import SCHEMA_UNKNOWN
 from p2pml.ensemble.knowledge import AUTO, LOCAL, NO_SPACE, STACKED, Decision
 from p2pml.ensemble.schema import Schema
-from p2pml.ensemble.typed import Reader
+from p2pml.ensemble.typed import Reader, Typed
 from p2pml.ensemble.values import Columns
+from p2pml.ensemble.vote import Vote
 from p2pml.errors import BadInput, NoVotes, RemoteError
 
 from .ballots import Ballot
@@ -34,6 +36,8 @@ EVALUATION_DEADLINE = 60.0
 """Seconds for an evaluation where the user sets none: every peer asks every other for all its held-out rows."""
 MAX_DEADLINE = 3600.0
 """Longest deadline that can be asked for: an hour bounds what a forgotten request can hold."""
+QUICK_PRODUCTS = 10**6
+"""Multiplications up to which the common vote is cast on the event loop: half a millisecond."""
 SMALL = 16
 """Rows of a question that may share its way with others: one of more gains nothing."""
 WAYS = 64
@@ -126,7 +130,9 @@ class Asker:
         space = self._knowing.space_of(roll.voters)
         left = until - asyncio.get_running_loop().time()
         heard = await self._polling.hear(_by_owner(roll), asked, 1, left, space, choose=firsts)
-        return await asyncio.to_thread(compared, heard.ballots, plans)
+        pooled = next((plan.common for plan in plans if plan.common is not None), None)
+        common = None if pooled is None else await _common_vote(pooled, asked, 1)
+        return await asyncio.to_thread(compared, heard.ballots, plans, common)
 
     async def _together(self, kind: _Kind, batch: list[_Small]) -> list[Asked | Exception]:
         """The answer to each question of a batch. Where one has a fault, all are asked alone: each hears of its own."""
@@ -156,8 +162,12 @@ class Asker:
         plan, schema = prepared.plan, prepared.reader.schema
         asked = await off_the_loop(small.rows, prepared.reader.read, small.columns, small.first_row)
         left = small.until - loop.time()
-        heard = await self._polling.hear(prepared.roll, asked, small.first_row, left, plan.space, adding=plan.adding)
-        return await off_the_loop(small.rows, combined, heard, plan, schema)
+        hearing = self._polling.hear(prepared.roll, asked, small.first_row, left, plan.space, adding=plan.adding)
+        if plan.common is None:
+            return await off_the_loop(small.rows, combined, await hearing, plan, schema)
+        # While the others vote.
+        heard, common = await asyncio.gather(hearing, _common_vote(plan.common, asked, small.first_row))
+        return await off_the_loop(small.rows, combined, heard, plan, schema, common)
 
     async def _plan(self, rule: str, sure: bool, level: float | None, roll: Roll, seconds: float) -> Plan:
         if level is not None and rule != AUTO:
@@ -177,7 +187,8 @@ class Asker:
         return Plan(
             rule,
             decision,
-            agreed if sure or rule == STACKED else decision.space,
+            agreed if sure or rule == STACKED or decision.temperature is not None else None,
+            common=knowing.common(decision) if rule in (AUTO, LOCAL) else None,
             favour=knowing.favour(decision) if rule == LOCAL else None,
             gram=gram,
             usual=(knowing.usual(voters, agreed) if agreed else {}) if sure else None,
@@ -192,6 +203,12 @@ class Asker:
                 await self._colleagues.fetch_schemas()
         except TimeoutError:
             log.debug("some schemas did not arrive in time")
+
+
+async def _common_vote(common: Common, asked: Typed, first_row: int) -> Vote:
+    if asked.rows * common.features.weights.size <= QUICK_PRODUCTS:
+        return common.vote(asked, first_row)
+    return await asyncio.to_thread(common.vote, asked, first_row)
 
 
 def _casts(ballots: Mapping[str, Ballot]) -> list[Cast]:

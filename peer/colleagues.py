@@ -113,6 +113,10 @@ class Colleagues:
                 return
         self._changed()
 
+    def renew(self) -> None:
+        """An answer may be another one from now on, by what this peer has come to know."""
+        self.version += 1
+
     def _changed(self) -> None:
         self.version += 1
         self._roll = self._everyone = None

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pml.ensemble.certainty import Certainty, likely, reach
-from p2pml.ensemble.combine import DENSITY, Answer, Cast, combine
+from p2pml.ensemble.combine import DENSITY, Answer, Cast, blended, combine
+from p2pml.ensemble.common import Common
 from p2pml.ensemble.drift import ground_of, novelty
 from p2pml.ensemble.knowledge import AUTO, LOCAL, STACKED, Decision
 from p2pml.ensemble.schema import Schema
@@ -17,6 +18,7 @@ from p2pml.ensemble.sketch import Sketch
 from p2pml.ensemble.stack import Gram
 from p2pml.ensemble.sums import Sum
 from p2pml.ensemble.values import Floats
+from p2pml.ensemble.vote import Vote
 from p2pml.errors import NoVotes
 
 from .adding import Partial
@@ -28,6 +30,7 @@ MEAN, WEIGHTED = "mean", "weighted"
 ALONE = "alone "
 """What stands before a peer's id where its own answer is meant."""
 CHANGED = "the shared space changed while the votes came"
+UNPOOLED = "this peer has not gathered yet what all rows say for the common vote"
 UNTRIED = "this peer has not tried its own vote on its held-out rows yet"
 NO_BOUNDS = "the peers have not told yet how wrong answers are on their held-out rows"
 
@@ -36,14 +39,15 @@ NO_BOUNDS = "the peers have not told yet how wrong answers are on their held-out
 class Plan:
     """How votes are to become one answer, settled before they are asked for; densities come in `space`.
 
-    `favour` is of the rule local and `gram` of stacked. `usual` is given where the caller asks how sure the answer is,
-    and `level` and `errors` where it asks for bounds."""
+    `favour` is of the rule local, `gram` of stacked, and `common` has a share under both auto and local. `usual`
+    is given where the caller asks how sure the answer is, and `level` and `errors` where it asks for bounds."""
 
     rule: str
     decision: Decision
     space: str | None = None
     favour: tuple[str, float] | None = None
     gram: Gram | None = None
+    common: Common | None = None
     usual: Mapping[str, Sketch] | None = None
     level: float | None = None
     errors: Mapping[str, Sketch] = field(default_factory=dict)
@@ -63,7 +67,8 @@ class Plan:
 class Asked:
     """An answer, the schema that it was checked against, and whose votes it has.
 
-    `combined` is the rule that was used, `because` why another than the one that was asked for. On request there is
+    `combined` is the rule that was used, `because` why another than the one that was asked for; `common` is the one
+    whose vote has a share in the answer. On request there is
     `certainty`, and for each row how wrong it may be, `wrong`, shape (rows,), or the classes that it may be, `sets`,
     shape (rows, classes)."""
 
@@ -72,6 +77,7 @@ class Asked:
     votes: Votes
     combined: str
     because: str | None
+    common: Common | None = None
     certainty: Certainty | None = None
     wrong: Floats | None = None
     sets: NDArray[np.bool_] | None = None
@@ -91,33 +97,35 @@ class Asked:
         )
 
 
-def combined(heard: Heard, plan: Plan, schema: Schema) -> Asked:
-    """One answer of the votes that came, as sums too where the plan allows them; NoVotes where bounds were asked for
-    and cannot be given."""
+def combined(heard: Heard, plan: Plan, schema: Schema, common: Vote | None = None) -> Asked:
+    """One answer of the votes that came, as sums too where the plan allows them, and of the vote of the plan's `common`
+    on the same rows; NoVotes where bounds were asked for and cannot be given."""
     if heard.partials:
-        return _added_up(heard, plan, schema)
+        return _added_up(heard, plan, schema, common)
     ballots = heard.ballots
     casts: list[Cast] = [(id, ballot.vote, ballot.rows) for id, ballot in ballots.items()]
     densities = {id: ballot.density for id, ballot in ballots.items() if ballot.density is not None}
-    asked = _asked(casts, densities, plan, schema, heard.votes)
+    asked = _asked(casts, densities, common, plan, schema, heard.votes)
     if plan.space is None or len(densities) < len(casts):
         return asked
     unlikely = novelty(list(densities.values()), [ballots[id].rows for id in densities])
     return replace(asked, unlikely=unlikely, ground=ground_of(plan.space, densities))
 
 
-def _added_up(heard: Heard, plan: Plan, schema: Schema) -> Asked:
+def _added_up(heard: Heard, plan: Plan, schema: Schema, common: Vote | None) -> Asked:
     assert plan.adding is not None
     ballots, partials = heard.ballots.values(), heard.partials
     complete = all(ballot.density is not None for ballot in ballots) and all(
         partial.known is not None for partial in partials
     )
-    rule, favour, named, because = _way(plan, {ballot.owner for ballot in ballots}, complete)
+    rule, favour, named, because, share = _way(plan, {ballot.owner for ballot in ballots}, complete)
     own = [Partial.of([(ballot, ballot.owner) for ballot in ballots], plan.adding, favour)] if ballots else []
     parts = sorted([*own, *partials], key=lambda part: part.counted[0].owner)
     sums = [part.dense if rule == DENSITY else part.plain for part in parts]
     answer = Sum.total([each for each in sums if each is not None]).answer()
-    asked = Asked(answer, schema, heard.votes, named, because)
+    if share and common is not None:
+        answer = blended(answer, common, share)
+    asked = Asked(answer, schema, heard.votes, named, because, plan.common if answer.common else None)
     if plan.space is None or not complete:
         return asked
     counted = [each for part in parts for each in part.counted]
@@ -126,55 +134,71 @@ def _added_up(heard: Heard, plan: Plan, schema: Schema) -> Asked:
     return replace(asked, unlikely=unlikely, ground=ground_of(plan.space, [each.owner for each in counted]))
 
 
-def _asked(casts: list[Cast], densities: Mapping[str, Floats], plan: Plan, schema: Schema, votes: Votes) -> Asked:
-    answer, rule, because = _answer(casts, densities, plan)
-    certainty = None
+def _asked(
+    casts: list[Cast],
+    densities: Mapping[str, Floats],
+    common: Vote | None,
+    plan: Plan,
+    schema: Schema,
+    votes: Votes,
+) -> Asked:
+    answer, rule, because = _answer(casts, densities, common, plan)
+    asked = Asked(answer, schema, votes, rule, because, plan.common if answer.common else None)
     if plan.usual is not None:
-        certainty = Certainty.of(casts, answer, densities, plan.usual)
+        asked = replace(asked, certainty=Certainty.of(casts, answer, densities, plan.usual, common))
     if plan.level is None:
-        return Asked(answer, schema, votes, rule, because, certainty)
-    wrong = reach(casts, answer, plan.errors, plan.level) if rule == _chosen(plan.decision) else None
+        return asked
+    as_tried = rule == _chosen(plan.decision) and answer.common == plan.decision.share
+    wrong = reach(casts, answer, plan.errors, plan.level) if as_tried else None
     if wrong is None:
         raise NoVotes(f"no interval is known: {plan.decision.because or NO_BOUNDS}; ask again shortly, or without one")
     if answer.classes is None:
-        return Asked(answer, schema, votes, rule, because, certainty, wrong=wrong)
-    return Asked(answer, schema, votes, rule, because, certainty, sets=likely(answer, wrong))
+        return replace(asked, wrong=wrong)
+    return replace(asked, sets=likely(answer, wrong))
 
 
 def _chosen(decision: Decision) -> str:
     return MEAN if decision.temperature is None else DENSITY
 
 
-def _answer(casts: list[Cast], densities: Mapping[str, Floats], plan: Plan) -> tuple[Answer, str, str | None]:
+def _answer(
+    casts: list[Cast], densities: Mapping[str, Floats], common: Vote | None, plan: Plan
+) -> tuple[Answer, str, str | None]:
     """The answer, the rule that was used, and why not the one that was asked for."""
     complete = len(densities) == len(casts)
     if plan.rule == STACKED:
         if plan.gram is None or not complete or any(id not in plan.gram.voters for id, *_ in casts):
             return combine(casts, MEAN), MEAN, plan.decision.because or CHANGED
         return plan.gram.answer(casts, densities), STACKED, None
-    rule, favour, named, because = _way(plan, {id for id, *_ in casts}, complete)
-    return combine(casts, rule, densities, plan.decision.temperature or 1.0, favour), named, because
+    rule, favour, named, because, share = _way(plan, {id for id, *_ in casts}, complete)
+    answer = combine(casts, rule, densities, plan.decision.temperature or 1.0, favour)
+    if share and common is not None:
+        answer = blended(answer, common, share)
+    return answer, named, because
 
 
-def _way(plan: Plan, voters: Collection[str], complete: bool) -> tuple[str, tuple[str, float] | None, str, str | None]:
-    """How votes are combined under any rule but stacked, whose vote is favoured, what that is called, and why it is not
-    what was asked for; `complete` says whether every vote came with its density."""
+def _way(
+    plan: Plan, voters: Collection[str], complete: bool
+) -> tuple[str, tuple[str, float] | None, str, str | None, float]:
+    """How votes are combined under any rule but stacked, whose vote is favoured, what that is called, why it is not
+    what was asked for, and the share of the common vote; `complete` says whether every vote came with its density."""
     decision = plan.decision
     if plan.rule not in (AUTO, LOCAL, DENSITY):
-        return plan.rule, None, plan.rule, None
+        return plan.rule, None, plan.rule, None, 0.0
     if decision.temperature is not None and not complete:
-        return MEAN, None, MEAN, CHANGED
-    chosen = _chosen(decision)
+        return MEAN, None, MEAN, CHANGED, 0.0
+    chosen, share = _chosen(decision), 0.0 if plan.common is None else decision.share
+    because = UNPOOLED if decision.share > share else decision.because
     if plan.rule != LOCAL:
-        return chosen, None, chosen, decision.because
+        return chosen, None, chosen, because, share
     if plan.favour is None or plan.favour[0] not in voters:
-        return chosen, None, chosen, decision.because or UNTRIED
-    return chosen, plan.favour, LOCAL, None
+        return chosen, None, chosen, because or UNTRIED, share
+    return chosen, plan.favour, LOCAL, None, share
 
 
-def compared(ballots: Mapping[str, Ballot], plans: Iterable[Plan]) -> dict[str, Answer]:
+def compared(ballots: Mapping[str, Ballot], plans: Iterable[Plan], common: Vote | None) -> dict[str, Answer]:
     """The answer by each plan, named by its rule, and of each peer alone."""
     casts: list[Cast] = [(id, ballot.vote, ballot.rows) for id, ballot in ballots.items()]
     densities = {id: ballot.density for id, ballot in ballots.items() if ballot.density is not None}
-    answers = {plan.rule: _answer(casts, densities, plan)[0] for plan in plans}
+    answers = {plan.rule: _answer(casts, densities, common, plan)[0] for plan in plans}
     return answers | {ALONE + cast[0]: combine([cast]) for cast in casts}

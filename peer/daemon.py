@@ -60,6 +60,7 @@ from .observing import Observer
 from .options import PeerOptions
 from .pieces import Fetcher, Pieces
 from .polling import Polling
+from .pooling import Pooling
 from .presenting import peer_row
 from .pulse import PULSE
 from .pump import Pump
@@ -194,6 +195,7 @@ class Peer:
             self.voting,
             wire,
             self.fetcher,
+            Pooling(self.fetcher, self.options.min_count, tells=self.options.replicas > 0),
             lambda said: self._tell(SetEntry(KNOWLEDGE, said)),
         )
         self.replicas = Replicas(

@@ -216,7 +216,7 @@ class Drifting:
             return Missing(peer=member.id, name=member.name, reason=str(error))
 
     def _profile_of(self, trained: Trained, strange: dict[str, Floats]) -> Profile:
-        return Profile.of(trained.schema, self._trainer.sample(trained), self._least, strange)
+        return Profile.of(trained.schema, self._trainer.sample(trained)[0], self._least, strange)
 
 
 def _column(found: Compared, moved: bool) -> DriftColumn:

@@ -1,8 +1,9 @@
 """What this peer knows, beside what the others know: moments, the shared space, its density, and its calibration.
 
 All of it follows the voters. Where they change, the peer fetches the moments that it lacks, computes the space that
-they make together, fits the density of its own training rows in it, and then has its held-out rows answered by all,
-to see at which temperature densities serve best. What it has is told in one entry of the catalogue.
+they make together, fits the density of its own training rows in it, gathers what all rows say for the common vote, and
+then has its held-out rows answered by all, to see at which temperature densities serve best, and beside which share of
+the common vote. What it has is told in one entry of the catalogue.
 
 The space changes only where it must. While all voters stand in one space that holds the moments of each, nobody
 moves, and a peer that starts again stands where it stood, so a death or a restart costs nothing. Else everyone moves
@@ -24,6 +25,7 @@ import structlog
 
 from p2pml.ensemble.calibration import Calibration
 from p2pml.ensemble.combine import Cast
+from p2pml.ensemble.common import Common
 from p2pml.ensemble.density import Density
 from p2pml.ensemble.drift import ground_of, novelty
 from p2pml.ensemble.knowledge import NOT_COMPARED, Decision, Knowledge, agreed_space, decide, errors_known
@@ -38,6 +40,7 @@ from p2pml.errors import BadInput, NoVotes, RemoteError
 
 from .colleagues import Colleague, Colleagues
 from .pieces import Fetcher
+from .pooling import Pooling, Told
 from .replicas import PIECE_BYTES
 from .shelf import read_moments
 from .training import Trained, Trainer
@@ -58,6 +61,8 @@ SETTLING, SETTLING_EACH = 0.3, 0.02
 change."""
 AGAIN, LATEST = 5.0, 60.0
 """Seconds after which what failed is tried again; twice as many each time, up to the latter, where all are asked."""
+WITNESSES = 3
+"""Peers that are asked for the equations of one that is gone: everybody has them."""
 FETCH_SECONDS = 30.0
 """Seconds for the moments of one peer, at most 32 MiB."""
 
@@ -88,6 +93,7 @@ class Knowing:
         voting: Voting,
         wire: PeerWire,
         fetcher: Fetcher,
+        pooling: Pooling,
         tell: Callable[[bytes], None],
     ) -> None:
         self._me = me
@@ -96,6 +102,7 @@ class Knowing:
         self._voting = voting
         self._wire = wire
         self._fetcher = fetcher
+        self._pooling = pooling
         self._tell = tell
         self._news = asyncio.Event()
         self._bodies: dict[str, Moments] = {}
@@ -140,7 +147,12 @@ class Knowing:
         """How much more this peer's vote weighs on rows like its own; None before its held-out rows have said it."""
         if self._trial is None or not decision.settled:
             return None
-        return self._me, self._trial.home.favour(decision.temperature)
+        return self._me, self._trial.home.favour(decision.temperature, decision.share)
+
+    def common(self, decision: Decision) -> Common | None:
+        """The common vote that has a share under this decision; None where it has none, or is not here yet."""
+        common = self._pooling.common if decision.share else None
+        return common if common is not None and common.features.space.digest == decision.space else None
 
     @property
     def gram(self) -> Gram | None:
@@ -189,6 +201,7 @@ class Knowing:
                 model = self._voting.trained
                 await self._look_at_own(model)
                 await self._move(model)
+                await self._pool()
                 await self._calibrate(model, ask)
                 self._say()
             except (RemoteError, BadInput, NoVotes) as error:
@@ -241,7 +254,9 @@ class Knowing:
         return self._on(Space.of(moments), trained)
 
     def _on(self, space: Space, trained: Trained) -> Ground:
-        density = Density.fit(space.project(self._trainer.sample(trained)))
+        rows, truth = self._trainer.sample(trained)
+        density = Density.fit(space.project(rows))
+        self._pooling.stand(space, rows, truth, trained.rows)
         self._packed = density.packed(space.digest)
         return Ground(space, density, trained.sample_file)
 
@@ -262,6 +277,22 @@ class Knowing:
         if moments.digest != told.moments:
             raise RemoteError(f"the moments of {voter.member.name} are not those that it names")
         self._bodies[moments.digest] = moments
+
+    async def _pool(self) -> None:
+        """Have the common vote of all who vote, once they stand in one space."""
+        voters, ground = self._colleagues.roll().voters, self._voting.ground
+        if ground is None or self.space_of(voters) != ground.space.digest:
+            return
+        told = {}
+        live = [voter.member for voter in voters if voter.words is None and voter.id != self._me]
+        for voter in voters:
+            known, summary = self._knowledge(voter), voter.summary
+            if known is None or known.equations is None or known.space != ground.space.digest or summary is None:
+                continue
+            sources = live[:WITNESSES] if voter.words is not None else [voter.member]
+            told[known.equations] = Told(voter.member.name, summary.rows, summary.task, sources)
+        if await self._pooling.gather(told):
+            self._colleagues.renew()
 
     async def _calibrate(self, trained: Trained, ask: AskAll) -> None:
         """Try temperatures on this peer's held-out rows, whenever voters or their models have changed enough."""
@@ -288,7 +319,11 @@ class Knowing:
         self._not_before, self._pause = 0.0, AGAIN
 
     def _others(self, voters: tuple[Colleague, ...]) -> bool:
-        """Whether the voters are too different from those with which the temperature was looked for, if it was."""
+        """Whether the voters are too different from those with which the temperature was looked for, if it was, or
+        there is a common vote since."""
+        tried = self._calibration
+        if tried is not None and tried.rows and tried.crossed is None and self._pooling.common is not None:
+            return True
         models = _models(voters)
         return self._calibrated is None or len(models ^ self._calibrated) > CHANGED * len(models)
 
@@ -308,8 +343,9 @@ class Knowing:
         rows_of = {id: count for id, _, count in answered.votes}
         strange = novelty(list(answered.densities.values()), [rows_of[id] for id in answered.densities])
         self.novelty = {ground_of(space, answered.densities): strange}
-        least = self._trainer.least
-        return await asyncio.to_thread(Trial.of, truth, answered.votes, answered.densities, self._me, least)
+        least, pooled = self._trainer.least, self._pooling.common
+        common = None if pooled is None else await asyncio.to_thread(pooled.vote, rows)
+        return await asyncio.to_thread(Trial.of, truth, answered.votes, answered.densities, self._me, least, common)
 
     def _forget(self) -> None:
         """What was tried was of another space."""
@@ -320,14 +356,18 @@ class Knowing:
         ground = self._voting.ground
         space, density = (ground.space.digest, digest(self._packed)) if ground else (None, None)
         usual = errors = heat = None
+        share = 0.0
         if self._trial is not None:
             # A temperature outlives a move, and log-densities do not.
             usual = self._trial.usual if self._tried_in == space else None
             decision = self.decide(self._colleagues.roll().voters)
             if decision.settled:
-                heat = decision.temperature
-                errors = self._trial.errors_at(heat)
-        knowledge = Knowledge(self.moments.digest, space, self._calibration, usual, errors, heat, density)
+                heat, share = decision.temperature, decision.share if self._trial.calibration.crossed else 0.0
+                errors = self._trial.errors_at(heat, share)
+        equations = self._pooling.own if ground else None
+        knowledge = Knowledge(
+            self.moments.digest, space, self._calibration, usual, errors, heat, density, equations, share
+        )
         said = msgpack.packb(knowledge.to_data())
         if said != self._told:
             self._told = said
@@ -340,10 +380,12 @@ class Knowing:
         return self._colleagues.knowledge(voter.id) if voter.words is None else voter.words.knowledge
 
     def piece(self, named: str) -> bytes | None:
-        """This peer's moments or density, packed, if that is what a digest names; blocks."""
+        """This peer's moments or density, or anybody's equations, packed, if that is what a digest names; blocks."""
         if self._of is not None and self.moments is not None and named == self.moments.digest:
             return self._trainer.packed_moments(self._of)
-        return self._packed if self._packed and digest(self._packed) == named else None
+        if self._packed and digest(self._packed) == named:
+            return self._packed
+        return self._pooling.piece(named)
 
 
 def _models(voters: tuple[Colleague, ...]) -> frozenset[tuple[str, str | None]]:

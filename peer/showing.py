@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import msgpack
 import numpy as np
@@ -11,14 +12,17 @@ from numpy.typing import NDArray
 
 from p2pml.ensemble.moments import Moments
 from p2pml.ensemble.schema import Schema
+from p2pml.ensemble.typed import Reader, Typed
 from p2pml.ensemble.values import Columns
 
 from .store import write_verified
 
+SAMPLE = 2
+"""Version of how a sample lies on disk."""
 SAMPLE_ROWS = 5_000
-"""Training rows that a density is fitted on: more move it less than its own error."""
-SAMPLE_CELLS = 1_000_000
-"""Cells of them, which bounds the memory of a fit in wide tables: some 60 MiB for a moment."""
+"""Training rows that a density is fitted on, and the common vote: more move it less than its own error."""
+SAMPLE_CELLS = 3_000_000
+"""Cells of them, which bounds the memory of a fit in wide tables: some 100 MiB for a moment."""
 
 
 def leave_knowledge(
@@ -30,7 +34,11 @@ def leave_knowledge(
     moments = Moments.of(schema, trained_on, least)
     most = max(1, min(SAMPLE_ROWS, SAMPLE_CELLS // max(1, len(fields)), len(rows)))
     chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:most])
-    sample = {name: [cells[at] for at in chosen] for name, cells in trained_on.items()}
+    some = {name: [cells[at] for at in chosen] for name, cells in trained_on.items()}
+    sample = {
+        "rows": Reader(schema).read(some).to_data(),
+        "truth": schema.truth({schema.target: [columns[schema.target][at] for at in rows[chosen]]}).tolist(),
+    }
     return {
         "moments": _leave(folder, "moments", msgpack.packb(moments.to_data())),
         "sample": _leave(folder, "sample", msgpack.packb(sample, datetime=True)),
@@ -42,10 +50,10 @@ def read_moments(body: bytes) -> Moments:
     return Moments.from_data(msgpack.unpackb(body))
 
 
-def read_sample(body: bytes) -> Columns:
-    """The sample of training rows that `leave_knowledge` wrote."""
-    columns: Columns = msgpack.unpackb(body, timestamp=3)
-    return columns
+def read_sample(body: bytes, schema: Schema) -> tuple[Typed, NDArray[Any]]:
+    """The sample of training rows that `leave_knowledge` wrote, and their truth as `Schema.truth` gives it."""
+    data = msgpack.unpackb(body, timestamp=3)
+    return Typed.from_data(data["rows"]), np.array(data["truth"], float if schema.task == "regression" else object)
 
 
 def _leave(folder: Path, kind: str, body: bytes) -> str:

@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 import structlog
+from numpy.typing import NDArray
 
 import p2pml
 from p2pml.ensemble.moments import Moments
 from p2pml.ensemble.schema import Schema
 from p2pml.ensemble.space import Space
 from p2pml.ensemble.summary import FitCommand
-from p2pml.ensemble.values import Columns
+from p2pml.ensemble.typed import Typed
 from p2pml.errors import BadInput
 
 from .compiling import ARRAYS, PICKLED, load_compiled
 from .options import PeerOptions
-from .showing import read_moments, read_sample
+from .showing import SAMPLE, read_moments, read_sample
 from .store import Store, digest_of
 from .table import Table
 from .workshop import Workshop
@@ -160,9 +161,9 @@ class Trainer:
         """The model as other peers may have it; None where it cannot leave this one. Otherwise as `held_out`."""
         return self._kept(ARRAYS + trained.digest, "model's arrays") if trained.portable else None
 
-    def sample(self, trained: Trained) -> Columns:
-        """Some of the rows that `trained` was trained on; otherwise as `held_out`."""
-        return read_sample(self._kept(trained.sample_file, "sample of training rows"))
+    def sample(self, trained: Trained) -> tuple[Typed, NDArray[Any]]:
+        """Some of the rows that `trained` was trained on, and their truth; otherwise as `held_out`."""
+        return read_sample(self._kept(trained.sample_file, "sample of training rows"), trained.schema)
 
     def space(self) -> Space | None:
         """The shared space that was kept last; None where none is, or not one that this version reads."""
@@ -189,6 +190,7 @@ class Trainer:
             "holdout": options.holdout,
             "seed": options.seed,
             "min_count": options.min_count,
+            "sample": SAMPLE,
             "p2pml": p2pml.__version__,
             "scikit-learn": importlib.metadata.version("scikit-learn"),
             "onnxruntime": importlib.metadata.version("onnxruntime"),

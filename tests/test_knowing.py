@@ -12,6 +12,10 @@ import pytest
 from running import peer_here, soon
 
 from p2pml.ensemble.calibration import Calibration
+from p2pml.ensemble.combine import blended, combine
+from p2pml.ensemble.common import Common
+from p2pml.ensemble.equations import Equations
+from p2pml.ensemble.features import Features
 from p2pml.ensemble.knowledge import NO_ROWS, NO_SPACE, NOT_COMPARED, Knowledge
 from p2pml.ensemble.moments import Moments
 from p2pml.errors import BadInput, NoVotes, RemoteError
@@ -71,8 +75,34 @@ async def at_home(peers: tuple[Peer, Peer]) -> None:
         # So much more that it decides however small its density there is: which rows were held out is by chance.
         patch.setattr(peers[0].knowing, "favour", lambda decision: (peers[0].id, 1e200))
         alone = await once(peers[0], {"x": [0.01]}, "local", "local")
-    own = await peers[0].voting.vote({"x": [0.01]})
-    assert np.asarray(alone.answer.predictions) == pytest.approx(own.vote.values, abs=1e-3)
+    own, share = await peers[0].voting.vote({"x": [0.01]}), alone.answer.common
+    beside = alone.common.vote({"x": [0.01]}).values if share else 0.0
+    assert np.asarray(alone.answer.predictions) == pytest.approx(
+        (1 - share) * own.vote.values + share * beside, abs=1e-3
+    )
+
+
+async def as_one_machine_would(peers: tuple[Peer, Peer]) -> None:
+    """The common vote is that of a ridge on both parts' rows in one process, and has the share that was decided."""
+    share, told = decided(peers[0]).share, []
+    assert share > 0
+    ground = peers[0].voting.ground
+    assert ground is not None
+    features = Features.of(ground.space)
+    for peer in peers:
+        trained = peer.voting.serving()
+        equations = Equations.of(features, *peer.trainer.sample(trained), trained.rows, 5)
+        assert equations is not None
+        told.append(equations)
+    common = Common.fit(features, Equations.total(told), 2)
+    votes = await peers[1].asker.all_votes(ROWS, 4, ground.space.digest)
+    alone = combine(votes.votes, "density", votes.densities, decided(peers[1]).temperature or 1.0)
+    expected = np.asarray(blended(alone, common.vote(ROWS), share).predictions)
+    for peer in peers:
+        asked = await peer.asker.ask(ROWS, 4, rule="auto", seconds=20)
+        assert asked.common is not None
+        assert (asked.answer.common, asked.common.peers, asked.common.rows) == (share, 2, 480)
+        assert np.asarray(asked.answer.predictions) == pytest.approx(expected, abs=1e-4)
 
 
 async def sure_of_what_it_says(peers: tuple[Peer, Peer]) -> None:
@@ -87,7 +117,7 @@ async def sure_of_what_it_says(peers: tuple[Peer, Peer]) -> None:
     assert two is not None
     assert one.novelty is not None
     assert one.novelty[2] == 1.0 > one.novelty[:2].max()
-    assert one.strongest[:2].min() > 0.99
+    assert one.strongest[:2].min() > 0.99 * (1 - asked[0].answer.common)
     assert asked[0].wrong == pytest.approx(asked[1].wrong)
     assert one.spread == pytest.approx(two.spread)
     plain = await peers[0].asker.ask(rows, 3, rule="median", seconds=20, sure=True)
@@ -113,7 +143,7 @@ async def test_each_row_is_answered_by_who_knows_it_whoever_is_asked(tmp_path: P
         assert np.abs(np.asarray(mean.answer.predictions) - [8, 2, 4, 16]).max() > 2
         report = await peers[0].evaluator.everyone(rule="auto", seconds=20)
         assert (report["combined"], report.get("because")) == ("density", None)
-        for check in (stacked_of_all, at_home, sure_of_what_it_says):
+        for check in (stacked_of_all, at_home, as_one_machine_would, sure_of_what_it_says):
             await check(peers)
 
         # The death of one costs its vote, and not the space.

@@ -1,5 +1,4 @@
-"""How much densities should decide, and the common vote beside them: chosen on held-out rows of all peers from sums that
-add up.
+"""How much densities should decide, and the common vote beside them: from sums over held-out rows, which add up.
 
 Two things say it. Densities weigh a vote by the probability that a row comes from its peer; of its own held-out rows a
 peer knows that they do, so the temperature at which these probabilities are the most likely ones is known from rows

@@ -48,9 +48,7 @@ class Equations:
     spread: Floats
 
     @classmethod
-    def of(
-        cls, features: Features, columns: Columns, truth: NDArray[Any], rows: int, least: int
-    ) -> Equations | None:
+    def of(cls, features: Features, columns: Columns, truth: NDArray[Any], rows: int, least: int) -> Equations | None:
         """Of a sample of `rows` training rows, whose truth is as `Schema.truth` gives it; those without are left out.
 
         What fewer rows than `least` say is taken for what the others say: a unit that so few rows switch on is off,

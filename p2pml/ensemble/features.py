@@ -7,11 +7,13 @@ regression on them comes near to a network with one layer, and needs no more of 
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from scipy.special import ndtri
 
 from .space import Space
 from .values import Columns, Floats
@@ -74,6 +76,8 @@ class Features:
 
 @lru_cache(maxsize=4)
 def _drawn(digest: str, axes: int, count: int) -> tuple[Floats, Floats]:
-    # numpy promises the very same numbers in all its versions of this generator alone.
-    chance = np.random.RandomState(int(digest[:8], 16))
-    return chance.standard_normal((axes, count)), chance.standard_normal(count)
+    """Normal numbers, of shape (axes, count) and (count,). They come of a hash: numpy's generators may give others in
+    another version, and all peers must have the same."""
+    raw = hashlib.shake_256(f"features {digest}".encode()).digest(4 * count * (axes + 1))
+    normal = ndtri((np.frombuffer(raw, "<u4") + 0.5) / 2**32)
+    return normal[count:].reshape(axes, count), normal[:count]

@@ -20,8 +20,8 @@ class Knowledge:
     """`moments` and `space` are digests; None where there is no density yet. `calibration` is of the held-out rows
     of this peer in that space; None where it has not been made yet. `usual` sketches the peer's log-densities at these
     rows, and `errors` how wrong the ensemble is there at `temperature` (None: by the mean). `density` is the SHA-256 of
-    this peer's density in that space, packed, by which replicas of it are fetched, and `equations` that of what its rows
-    say for the common vote there; `share` is what that vote has in the answers that `errors` are of."""
+    this peer's density in that space, packed, by which replicas of it are fetched, and `equations` that of what its
+    rows say for the common vote there; `share` is what that vote has in the answers that `errors` are of."""
 
     moments: str
     space: str | None = None

@@ -63,6 +63,6 @@ class Trial:
     def errors_at(self, temperature: float | None, share: float = 0.0) -> Sketch | None:
         """The errors of the candidate that was chosen, with that share of the common vote, as they travel."""
         errors = self.errors[place_of(temperature)]
-        if share:
+        if share and self.calibration.crossed is not None:
             errors = (1 - share) * errors + share * self.errors[-1]
         return Sketch.of(np.abs(errors), self.least)
