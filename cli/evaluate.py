@@ -11,7 +11,7 @@ from p2pml.peer.blocks import Block, put
 from p2pml.peer.totals import Tally, Total
 
 from .blocks import blocks_of
-from .options import combine_option, examples, how, json_option, option
+from .options import combine_option, examples, how, json_option, option, ruled
 from .output import output
 from .report import said
 from .show import json_line, note, number, plain, progress, table
@@ -70,8 +70,9 @@ def evaluate(
     tally = Tally()
     tally.add(answer["votes"])
     rows = "held-out rows" if file is None else "rows"
-    used = answer.get("combined", answer["combine"])
-    note(f"{answer['task']} on {number(answer['rows'])} {rows}, {tally}; {how({used: answer.get('because')})}.")
+    note(
+        f"{answer['task']} on {number(answer['rows'])} {rows}, {tally}; {how({ruled(answer): answer.get('because')})}."
+    )
 
 
 async def _evaluate(file: str | None, where: Where, combine: str | None, compare: bool) -> tuple[Evaluated, str]:

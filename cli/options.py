@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from p2pml.peer.answers import Evaluated, Predicted
+
     AddressBase = click.ParamType[tuple[str, int]]
 else:
     # It is generic in newer releases only.
@@ -55,10 +57,16 @@ def combine_option(command: Command) -> Command:
         "--combine",
         type=click.Choice(["auto", "density", "local", "mean", "median", "stacked", "trimmed-mean", "weighted"]),
         help="How votes become one answer: density weighs each vote by how well its peer knows such rows, weighted "
-        "by rows trained on; auto is density or mean, whichever does better on held-out rows; local is auto for rows "
-        "like those of the peer that is asked (--peer), whose own vote then weighs more; stacked is what fits "
-        "held-out rows best. [default: auto]",
+        "by rows trained on; auto is density or mean, whichever does better on held-out rows, with a common vote that "
+        "all rows have made as far as it helps there; local is auto for rows like those of the peer that is asked "
+        "(--peer), whose own vote then weighs more; stacked is what fits held-out rows best. [default: auto]",
     )(command)
+
+
+def ruled(answer: Predicted | Evaluated) -> str:
+    """By which rule an answer was combined, and the share of the common vote in it."""
+    rule, common = answer.get("combined", answer["combine"]), answer.get("common")
+    return f"{rule}, with {common['share']:.0%} for the common vote" if common else rule
 
 
 def how(used: dict[str, str | None]) -> str:

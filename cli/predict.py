@@ -16,7 +16,7 @@ from p2pml.peer.blocks import Block, put
 from p2pml.peer.totals import Tally
 
 from .blocks import blocks_of
-from .options import combine_option, examples, how, json_option, option
+from .options import combine_option, examples, how, json_option, option, ruled
 from .output import output, regular
 from .parquet import ParquetPredictions
 from .partial import Partial, partial
@@ -151,7 +151,7 @@ class Run:
             def take(block: Block, answer: Predicted) -> None:
                 self._writer.write(block, answer)
                 self.tally.add(answer["votes"])
-                self.used[answer.get("combined", answer["combine"])] = answer.get("because")
+                self.used[ruled(answer)] = answer.get("because")
                 self.rows += block.rows
                 if self._growing is not None:
                     self._growing.note(self.rows, self.state())

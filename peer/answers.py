@@ -81,6 +81,7 @@ class Evaluated(TypedDict):
     combine: str
     combined: NotRequired[str]
     because: NotRequired[str | None]
+    common: NotRequired[CommonShare]
     metrics: dict[str, float | None]
     confusion_matrix: NotRequired[ConfusionMatrix | None]
     votes: Votes

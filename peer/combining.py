@@ -22,7 +22,7 @@ from p2pml.ensemble.vote import Vote
 from p2pml.errors import NoVotes
 
 from .adding import Partial
-from .answers import Votes
+from .answers import CommonShare, Votes
 from .ballots import Adding, Ballot
 from .counting import Heard
 
@@ -84,6 +84,13 @@ class Asked:
     unlikely: Floats | None = None
     """How unlikely each row is to all who voted, where their densities came with the votes; `ground` names these."""
     ground: str | None = None
+
+    @property
+    def pooled(self) -> CommonShare | None:
+        """The share of the common vote, as it is shown; None where it has none."""
+        if self.common is None:
+            return None
+        return CommonShare(share=self.answer.common, peers=self.common.peers, rows=self.common.rows)
 
     def part(self, start: int, end: int) -> Asked:
         """The same of some of the rows."""

@@ -17,7 +17,7 @@ from p2pml.ensemble.schema import Schema
 from p2pml.ensemble.values import Columns
 from p2pml.errors import BadInput, NoVotes, RemoteError
 
-from .answers import ConfusionMatrix, Evaluated, Missing, Votes
+from .answers import CommonShare, ConfusionMatrix, Evaluated, Missing, Votes
 from .asking import Asker
 from .colleagues import Colleague, Colleagues
 from .comparing import Comparer
@@ -33,13 +33,14 @@ EVALUATE_PATH = "/v1/peer/evaluate"
 @dataclass(frozen=True, slots=True)
 class Scored:
     """Statistics of some rows and whose votes they rest on; None where no row could be scored. `combined` is the rule
-    that was used, `because` why another than the one that was asked for."""
+    that was used, `because` why another than the one that was asked for, `common` the share of the common vote."""
 
     statistics: Statistics | None
     missing: dict[str, Missing]
     expected: int
     combined: str | None = None
     because: str | None = None
+    common: CommonShare | None = None
 
 
 class Evaluator:
@@ -82,7 +83,7 @@ class Evaluator:
             raise NoVotes(f"no peer has held-out rows that could be scored ({none})")
         used = min(parts, key=lambda part: (part.statistics is None, part.because is None))
         expected = max(roll.expected, *(part.expected for part in parts))
-        everyone = Scored(merged(scored), missing, expected, used.combined, used.because)
+        everyone = Scored(merged(scored), missing, expected, used.combined, used.because, used.common)
         answer = _evaluated(everyone, roll.schema, rule, loop.time() - began, statistics=False)
         if compare:
             comparison = await self._comparer.everyone(began + seconds - loop.time())
@@ -102,7 +103,7 @@ class Evaluator:
             raise BadInput(f"the rows have no column {asked.schema.target!r}, the target; add it to be scored")
         total = await asyncio.to_thread(statistics_of, asked.schema, columns, asked.answer)
         missing = {m["peer"]: m for m in asked.votes["missing"]}
-        scored = Scored(total, missing, asked.votes["expected"], asked.combined, asked.because)
+        scored = Scored(total, missing, asked.votes["expected"], asked.combined, asked.because, asked.pooled)
         took = asyncio.get_running_loop().time() - began
         return _evaluated(scored, asked.schema, rule, took, statistics=statistics)
 
@@ -124,7 +125,7 @@ class Evaluator:
         total = merged(parts)
         # Through the very form in which it travels, which rounds large tables of scores: every asker adds up the same.
         statistics = read_statistics(trained.schema.task, total.to_data())
-        return Scored(statistics, missing, expected, asked.combined, asked.because)
+        return Scored(statistics, missing, expected, asked.combined, asked.because, asked.pooled)
 
     async def _of(self, voter: Colleague, rule: str, seconds: float) -> Scored:
         """The statistics of one peer's held-out rows; a peer that does not deliver them is missing."""
@@ -150,6 +151,7 @@ def scored_data(task: str, scored: Scored) -> dict[str, object]:
         "expected": scored.expected,
         "combined": scored.combined,
         "because": scored.because,
+        "common": scored.common,
     }
 
 
@@ -158,11 +160,12 @@ def _read(data: object) -> Scored:
         case {"task": str(task), "statistics": raw, "missing": list(entries), "expected": int(expected), **more}:
             try:
                 missing = msgspec.convert(entries, list[Missing])
+                common = msgspec.convert(more.get("common"), CommonShare | None)
             except msgspec.ValidationError as error:
                 raise RemoteError(f"its evaluation cannot be read: {error}") from error
             statistics = None if raw is None else read_statistics(task, raw)
             used = (_text(more.get("combined")), _text(more.get("because")))
-            return Scored(statistics, {entry["peer"]: entry for entry in missing}, expected, *used)
+            return Scored(statistics, {entry["peer"]: entry for entry in missing}, expected, *used, common)
     raise RemoteError("its evaluation cannot be read")
 
 
@@ -189,6 +192,8 @@ def _evaluated(scored: Scored, schema: Schema, rule: str, took: float, *, statis
         answer["combined"] = scored.combined
     if scored.because is not None:
         answer["because"] = scored.because
+    if scored.common is not None:
+        answer["common"] = scored.common
     if isinstance(total, ClassificationStatistics):
         answer["confusion_matrix"] = ConfusionMatrix(
             classes=[schema.label(text) for text in total.classes], counts=total.confusion.tolist()

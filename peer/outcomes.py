@@ -39,7 +39,7 @@ class Prediction:
 
     `values`, shape (rows,), are predicted numbers or classes. For classification `classes`, shape (classes,), are
     in the order of the columns of `probabilities`, float64 of shape (rows, classes); else both are None. `combine`
-    is the rule by which votes became one answer.
+    is the rule by which votes became one answer, and `common` the share of the common vote in it, on average.
 
     With `sure`, each of shape (rows,): `spread`, the weighted standard deviation of the votes (of classes, that of the
     predicted one's probability); `strongest`, the greatest share that one vote has; `novelty`, the share of held-out
@@ -52,6 +52,7 @@ class Prediction:
     probabilities: Floats | None
     votes: Votes
     combine: str
+    common: float = 0.0
     spread: Floats | None = None
     strongest: Floats | None = None
     novelty: Floats | None = None
@@ -106,7 +107,9 @@ class Collected:
 
 def _beside(answers: list[Predicted]) -> dict[str, Any]:
     """What was asked for beside the predictions, over all blocks."""
-    found: dict[str, Any] = {}
+    shares = [answer["common"]["share"] if "common" in answer else 0.0 for answer in answers]
+    rows = [len(answer["predictions"]) for answer in answers]
+    found: dict[str, Any] = {"common": float(np.average(shares, weights=rows)) if sum(rows) else 0.0}
     for name in ("spread", "strongest", "novelty"):
         if all(name in answer for answer in answers):
             blocks = [answer.get(name) or [None] * len(answer["predictions"]) for answer in answers]

@@ -8,7 +8,7 @@ import numpy as np
 
 from p2pml.ensemble.values import Floats
 
-from .answers import CommonShare, PeerRow, Predicted
+from .answers import PeerRow, Predicted
 from .colleagues import Colleague
 from .combining import Asked
 
@@ -19,8 +19,8 @@ def predicted(asked: Asked, rule: str, proba: bool, took: float) -> Predicted:
     shown = Predicted(predictions=[], combine=rule, combined=asked.combined, votes=asked.votes, took=took)
     if asked.because is not None:
         shown["because"] = asked.because
-    if asked.common is not None:
-        shown["common"] = CommonShare(share=answer.common, peers=asked.common.peers, rows=asked.common.rows)
+    if (common := asked.pooled) is not None:
+        shown["common"] = common
     if (certainty := asked.certainty) is not None:
         shown["spread"] = certainty.spread.tolist()
         shown["strongest"] = certainty.strongest.tolist()
