@@ -1,0 +1,95 @@
+"""Laws of how a peer gathers what all rows say: nobody's equations are trusted, and nobody is waited for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from test_common import FEATURES, ROWS, taken, told, truth_of
+
+from p2pml.ensemble.common import Common
+from p2pml.ensemble.equations import Equations
+from p2pml.ensemble.portable import digest
+from p2pml.ensemble.schema import infer
+from p2pml.ensemble.typed import Reader
+from p2pml.errors import RemoteError
+from p2pml.peer.pooling import Pooling, Told
+
+NEW = {"x": [0.5, -0.5], "y": [1.0, 0.0]}
+
+
+class Everybody:
+    """What would be fetched, by digest; what is not there cannot be had."""
+
+    def __init__(self, *bodies: bytes) -> None:
+        self.bodies = {digest(body): body for body in bodies}
+        self.fetched: list[str] = []
+
+    async def fetch(self, named: str, sources: Any, limit: int) -> bytes:
+        self.fetched.append(named)
+        if named not in self.bodies:
+            raise RemoteError("nobody has it")
+        return self.bodies[named]
+
+
+def packed(rows: range, target: str = "target") -> bytes:
+    body = told(FEATURES, ROWS, rows, target, least=5).packed(FEATURES)
+    assert body is not None
+    return body
+
+
+def standing(everybody: Any, tells: bool = True) -> Pooling:
+    """A peer with the first 60 rows."""
+    pooling = Pooling(everybody, 5, tells)
+    columns = taken(ROWS, range(60), "x", "y", "target")
+    reader = Reader(infer(columns, "target"))
+    pooling.stand(FEATURES.space, reader.read(columns), truth_of(ROWS, "target")[:60], 60)
+    return pooling
+
+
+def of(rows: int = 60, task: str = "regression") -> Told:
+    return Told("ann", rows, task, ())
+
+
+async def test_whoever_gathers_the_same_has_the_same_common_vote() -> None:
+    """It is that of the rows of both, and is made anew only where somebody's are new."""
+    other = packed(range(60, 120))
+    pooling = standing(Everybody(other))
+    assert pooling.own == digest(packed(range(60)))
+    assert not await pooling.gather({})
+    everyone = {pooling.own: of(), digest(other): of()}
+    assert await pooling.gather(everyone)
+    assert not await pooling.gather(everyone)
+    parts = [Equations.read(body, FEATURES) for body in (packed(range(60)), other)]
+    expected = Common.fit(FEATURES, Equations.total(parts), 2)
+    assert pooling.common is not None
+    assert (pooling.common.peers, pooling.common.rows) == (2, 120)
+    assert pooling.common.vote(NEW).values == pytest.approx(expected.vote(NEW).values, abs=1e-9)
+    assert pooling.piece(digest(other)) == other
+    assert pooling.piece("0" * 64) is None
+
+
+async def test_equations_that_are_not_their_owners_are_left_out_and_not_fetched_again() -> None:
+    """Of other rows than it trained on, of another task, or none at all; what cannot be had is looked for again."""
+    wrong, strange, noise = packed(range(60, 110)), packed(range(60, 120), "class"), b"\x80"
+    everybody = Everybody(wrong, strange, noise)
+    pooling = standing(everybody)
+    assert pooling.own is not None
+    everyone = {pooling.own: of(), **{digest(body): of() for body in (wrong, strange, noise, b"lost")}}
+    for _ in range(2):
+        await pooling.gather(everyone)
+        assert pooling.common is not None
+        assert pooling.common.peers == 1
+    assert sorted(everybody.fetched) == sorted([*map(digest, (wrong, strange, noise)), *[digest(b"lost")] * 2])
+
+
+async def test_who_tells_nothing_can_use_what_the_others_tell() -> None:
+    """And before it stands anywhere, or alone, there is nothing to gather."""
+    other = packed(range(60, 120))
+    pooling = standing(Everybody(other), tells=False)
+    assert pooling.own is None
+    assert await pooling.gather({digest(other): of()})
+    assert pooling.common is not None
+    assert not await Pooling(Everybody(), 5, True).gather({digest(other): of()})  # type: ignore[arg-type]
+    assert np.isfinite(pooling.common.vote(NEW).values).all()
