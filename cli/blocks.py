@@ -76,7 +76,11 @@ def _gather(file: str, skip: int, reached: Callable[[float], None]) -> Generator
             left -= table.rows
             continue
         columns = {name: _plain(cells) for name, cells in table.columns.items()}
-        for start, end, weight in halved(left, table.rows, size_of(columns), BLOCK_BYTES):
+        # Cut as if nothing was skipped: rows that go together may have another answer than each alone.
+        for begin, end, weight in halved(0, table.rows, size_of(columns), BLOCK_BYTES):
+            if left and end <= left:
+                continue
+            start = max(begin, left)
             if rows and (size + weight > BLOCK_BYTES or rows + end - start > BLOCK_ROWS):
                 yield Block(data, rows, first_row)
                 data, first_row, rows, size = {}, first_row + rows, 0, 0

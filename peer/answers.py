@@ -46,8 +46,9 @@ class Predicted(TypedDict):
 
     `combine` is the rule that was asked for, `combined` the one that was used, `because` why it is another: `auto`
     becomes `density` or `mean`, and where there are no densities yet, `density` becomes `mean`. `common` is there where
-    the common vote has a share. On request and for each row: `spread`, `strongest` and `novelty` (see `Certainty`; None
-    where there are no densities), and `intervals`, low and high, None where there is no bound, or `sets` of classes.
+    the common vote has a share, and `like`, the name of a peer, where the rows look like its own. On request and for
+    each row: `spread`, `strongest` and `novelty` (see `Certainty`; None where there are no densities), and `intervals`,
+    low and high, None where there is no bound, or `sets` of classes.
     """
 
     predictions: list[Label]
@@ -62,6 +63,7 @@ class Predicted(TypedDict):
     combined: NotRequired[str]
     because: NotRequired[str | None]
     common: NotRequired[CommonShare]
+    like: NotRequired[str]
     votes: Votes
     took: float
 

@@ -141,7 +141,9 @@ class Asker:
             columns = {name: list(chain.from_iterable(small.columns[name] for small in batch)) for name in kind[2]}
             rows = sum(small.rows for small in batch)
             try:
-                asked = await self._alone(way, _Small(columns, rows, 1, min(small.until for small in batch)))
+                asked = await self._alone(
+                    way, _Small(columns, rows, 1, min(small.until for small in batch)), whole=False
+                )
             except BadInput:
                 log.debug("a batch is taken apart", questions=len(batch))
             else:
@@ -150,7 +152,8 @@ class Asker:
         outcomes = await asyncio.gather(*(self._alone(way, small) for small in batch), return_exceptions=True)
         return [cast("Asked | Exception", outcome) for outcome in outcomes]
 
-    async def _alone(self, way: _Way, small: _Small) -> Asked:
+    async def _alone(self, way: _Way, small: _Small, *, whole: bool = True) -> Asked:
+        """The answer to one question, or to several that have nothing to do with each other."""
         loop = asyncio.get_running_loop()
         prepared = self._prepared.get(way)
         if prepared is None or prepared.version != self._colleagues.version:
@@ -159,7 +162,7 @@ class Asker:
             self._polling.keep_only(roll)
             prepared = _Prepared(version, roll, reader, await self._plan(*way, roll, small.until - loop.time()))
             self._prepared = {**self._prepared, way: prepared} if len(self._prepared) < WAYS else {way: prepared}
-        plan, schema = prepared.plan, prepared.reader.schema
+        plan, schema = prepared.plan if whole else replace(prepared.plan, sites={}), prepared.reader.schema
         asked = await off_the_loop(small.rows, prepared.reader.read, small.columns, small.first_row)
         left = small.until - loop.time()
         hearing = self._polling.hear(prepared.roll, asked, small.first_row, left, plan.space, adding=plan.adding)
@@ -189,6 +192,7 @@ class Asker:
             decision,
             agreed if sure or rule == STACKED or decision.temperature is not None else None,
             common=knowing.common(decision) if rule in (AUTO, LOCAL) else None,
+            sites=knowing.sites(voters, decision) if rule == AUTO else {},
             favour=knowing.favour(decision) if rule == LOCAL else None,
             gram=gram,
             usual=(knowing.usual(voters, agreed) if agreed else {}) if sure else None,

@@ -12,6 +12,7 @@ from p2pml.ensemble.certainty import Certainty, likely, reach
 from p2pml.ensemble.combine import DENSITY, Answer, Cast, blended, combine
 from p2pml.ensemble.common import Common
 from p2pml.ensemble.drift import ground_of, novelty
+from p2pml.ensemble.home import Site, recognised
 from p2pml.ensemble.knowledge import AUTO, LOCAL, STACKED, Decision
 from p2pml.ensemble.schema import Schema
 from p2pml.ensemble.sketch import Sketch
@@ -39,8 +40,9 @@ NO_BOUNDS = "the peers have not told yet how wrong answers are on their held-out
 class Plan:
     """How votes are to become one answer, settled before they are asked for; densities come in `space`.
 
-    `favour` is of the rule local, `gram` of stacked, and `common` has a share under both auto and local. `usual`
-    is given where the caller asks how sure the answer is, and `level` and `errors` where it asks for bounds."""
+    `favour` is of the rule local, `gram` of stacked, `common` has a share under both auto and local, and
+    `sites` are of auto: whose rows may be recognised. `usual` is given where the caller asks how sure the answer is,
+    and `level` and `errors` where it asks for bounds."""
 
     rule: str
     decision: Decision
@@ -48,6 +50,7 @@ class Plan:
     favour: tuple[str, float] | None = None
     gram: Gram | None = None
     common: Common | None = None
+    sites: Mapping[str, Site] = field(default_factory=dict)
     usual: Mapping[str, Sketch] | None = None
     level: float | None = None
     errors: Mapping[str, Sketch] = field(default_factory=dict)
@@ -68,7 +71,7 @@ class Asked:
     """An answer, the schema that it was checked against, and whose votes it has.
 
     `combined` is the rule that was used, `because` why another than the one that was asked for; `common` is the one
-    whose vote has a share in the answer. On request there is
+    whose vote has a share in the answer, and `like` the peer whose rows were recognised. On request there is
     `certainty`, and for each row how wrong it may be, `wrong`, shape (rows,), or the classes that it may be, `sets`,
     shape (rows, classes)."""
 
@@ -78,6 +81,7 @@ class Asked:
     combined: str
     because: str | None
     common: Common | None = None
+    like: str | None = None
     certainty: Certainty | None = None
     wrong: Floats | None = None
     sets: NDArray[np.bool_] | None = None
@@ -149,8 +153,8 @@ def _asked(
     schema: Schema,
     votes: Votes,
 ) -> Asked:
-    answer, rule, because = _answer(casts, densities, common, plan)
-    asked = Asked(answer, schema, votes, rule, because, plan.common if answer.common else None)
+    answer, rule, because, like = _answer(casts, densities, common, plan)
+    asked = Asked(answer, schema, votes, rule, because, plan.common if answer.common else None, like)
     if plan.usual is not None:
         asked = replace(asked, certainty=Certainty.of(casts, answer, densities, plan.usual, common))
     if plan.level is None:
@@ -170,18 +174,22 @@ def _chosen(decision: Decision) -> str:
 
 def _answer(
     casts: list[Cast], densities: Mapping[str, Floats], common: Vote | None, plan: Plan
-) -> tuple[Answer, str, str | None]:
-    """The answer, the rule that was used, and why not the one that was asked for."""
+) -> tuple[Answer, str, str | None, str | None]:
+    """The answer, the rule that was used, why not the one that was asked for, and the peer whose rows these are like."""
     complete = len(densities) == len(casts)
     if plan.rule == STACKED:
         if plan.gram is None or not complete or any(id not in plan.gram.voters for id, *_ in casts):
-            return combine(casts, MEAN), MEAN, plan.decision.because or CHANGED
-        return plan.gram.answer(casts, densities), STACKED, None
+            return combine(casts, MEAN), MEAN, plan.decision.because or CHANGED, None
+        return plan.gram.answer(casts, densities), STACKED, None, None
     rule, favour, named, because, share = _way(plan, {id for id, *_ in casts}, complete)
-    answer = combine(casts, rule, densities, plan.decision.temperature or 1.0, favour)
+    temperature, like = plan.decision.temperature or 1.0, None
+    if plan.sites and rule == DENSITY:
+        favour = recognised(casts, densities, temperature, plan.sites)
+        like = None if favour is None else plan.sites[favour[0]].name
+    answer = combine(casts, rule, densities, temperature, favour)
     if share and common is not None:
         answer = blended(answer, common, share)
-    return answer, named, because
+    return answer, named, because, like
 
 
 def _way(

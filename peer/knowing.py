@@ -28,7 +28,8 @@ from p2pml.ensemble.combine import Cast
 from p2pml.ensemble.common import Common
 from p2pml.ensemble.density import Density
 from p2pml.ensemble.drift import ground_of, novelty
-from p2pml.ensemble.knowledge import NOT_COMPARED, Decision, Knowledge, agreed_space, decide, errors_known
+from p2pml.ensemble.home import Site
+from p2pml.ensemble.knowledge import NOT_COMPARED, Decision, Knowledge, agreed_space, decide, errors_known, sites_known
 from p2pml.ensemble.moments import Moments
 from p2pml.ensemble.portable import digest
 from p2pml.ensemble.sketch import Sketch
@@ -113,6 +114,8 @@ class Knowing:
         self.moments: Moments | None = None
         self._calibration: Calibration | None = None
         self._trial: Trial | None = None
+        self._favoured: tuple[Trial, float | None, float, float] | None = None
+        """The factor that follows of a trial, a temperature and a share: it is asked for with every word of others."""
         self._tried_in: str | None = None
         self._stack: tuple[object, Gram] | None = None
         self._decided: tuple[object, Decision] | None = None
@@ -147,7 +150,17 @@ class Knowing:
         """How much more this peer's vote weighs on rows like its own; None before its held-out rows have said it."""
         if self._trial is None or not decision.settled:
             return None
-        return self._me, self._trial.home.favour(decision.temperature, decision.share)
+        return self._me, self._favour(decision.temperature, decision.share)
+
+    def _favour(self, temperature: float | None, share: float) -> float:
+        assert self._trial is not None
+        if self._favoured is None or self._favoured[:3] != (self._trial, temperature, share):
+            self._favoured = self._trial, temperature, share, self._trial.home.favour(temperature, share)
+        return self._favoured[3]
+
+    def sites(self, voters: tuple[Colleague, ...], decision: Decision) -> dict[str, Site]:
+        """By peer id how rows like its own are recognised, of those who have told it."""
+        return sites_known(((voter.id, voter.member.name, self._knowledge(voter)) for voter in voters), decision)
 
     def common(self, decision: Decision) -> Common | None:
         """The common vote that has a share under this decision; None where it has none, or is not here yet."""
@@ -356,7 +369,7 @@ class Knowing:
         ground = self._voting.ground
         space, density = (ground.space.digest, digest(self._packed)) if ground else (None, None)
         usual = errors = heat = None
-        share = 0.0
+        share, favour = 0.0, 1.0
         if self._trial is not None:
             # A temperature outlives a move, and log-densities do not.
             usual = self._trial.usual if self._tried_in == space else None
@@ -364,9 +377,10 @@ class Knowing:
             if decision.settled:
                 heat, share = decision.temperature, decision.share if self._trial.calibration.crossed else 0.0
                 errors = self._trial.errors_at(heat, share)
+                favour = self._favour(heat, share)
         equations = self._pooling.own if ground else None
         knowledge = Knowledge(
-            self.moments.digest, space, self._calibration, usual, errors, heat, density, equations, share
+            self.moments.digest, space, self._calibration, usual, errors, heat, density, equations, share, favour
         )
         said = msgpack.packb(knowledge.to_data())
         if said != self._told:

@@ -21,6 +21,8 @@ def predicted(asked: Asked, rule: str, proba: bool, took: float) -> Predicted:
         shown["because"] = asked.because
     if (common := asked.pooled) is not None:
         shown["common"] = common
+    if asked.like is not None:
+        shown["like"] = asked.like
     if (certainty := asked.certainty) is not None:
         shown["spread"] = certainty.spread.tolist()
         shown["strongest"] = certainty.strongest.tolist()

@@ -38,7 +38,8 @@ DOUBTS = 10.0
 hundred rows say of it is not all of the truth."""
 
 _HEATS, _ALL = len(TEMPERATURES), len(TEMPERATURES) + 1
-_TINY = 1e-300
+TINY = 1e-300
+"""The least share of which there is a logarithm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class Calibration:
         at = [peer for peer, *_ in ordered].index(me)
         numbers = np.maximum([rows for *_, rows in ordered], 1)
         own = np.stack([each[at] for each in weights[1:]])
-        told = np.log(np.maximum(own, _TINY)) - math.log(numbers[at] / numbers.sum())
+        told = np.log(np.maximum(own, TINY)) - math.log(numbers[at] / numbers.sum())
         return cls(
             rows=int(known.sum()),
             losses=tuple(table.sum(axis=1).tolist()),
@@ -133,6 +134,13 @@ class Calibration:
         curve = loss + own - 2 * product + DOUBTS * wrong
         best = (loss - product) / curve if curve > 0 else 0.0
         return min(max(round(SHARES * best), 0), SHARES - 1) / SHARES
+
+    def likeness(self, temperature: float) -> tuple[float, float] | None:
+        """How much more likely its own peer is by densities than by the numbers of training rows, of these rows as a
+        logarithm: the mean, and the deviation of one row. None where densities do not tell these rows at all."""
+        at = TEMPERATURES.index(temperature)
+        told, apart = self.told[at], self._deviation(self.squares[at], self.told[at])
+        return None if self.rows == 0 or told < -SURE * apart else (told / self.rows, apart / math.sqrt(self.rows))
 
     def _deviation(self, squares: float, total: float) -> float:
         """The standard error of a sum over the rows."""

@@ -1,8 +1,9 @@
-"""How far to trust a peer's own vote on rows that come from where it is: a factor, chosen on its held-out rows.
+"""Rows that come from where a peer is: how far to trust its own vote on them, and how to recognise them.
 
-A density says how common a row is at each peer; it does not know where the question was asked. Where rows are known to
-be like the asked peer's own, its share in the prior of where they come from is higher (Saerens, Latinne and
-Decaestecker 2002). How much higher, its own held-out rows say. The sums never leave the peer.
+A density says how common a row is at each peer, and looks at one row at a time; rows of one question may all come from
+one place. Where they do, that peer's share in the prior of where rows come from is higher (Saerens, Latinne and
+Decaestecker 2002). How much higher, a factor, its own held-out rows say; and they say how like its own such rows look,
+so that many rows together are recognised, whoever is asked.
 """
 
 from __future__ import annotations
@@ -14,13 +15,51 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .calibration import losses, weights_at, with_truth
-from .combine import Cast, favoured, mixture, placed
+from .calibration import SURE, TINY, losses, weights_at, with_truth
+from .combine import Cast, density_weights, favoured, mixture, placed
 from .values import Floats
 from .vote import Vote
 
 FAVOURS = (1.0, 3.0, 10.0, 30.0, 100.0, 1e9)
 """From the vote as it weighs for everybody to that vote alone."""
+
+LEAST = 20
+"""Rows of a question, and held-out rows of a peer, from which on the ones are compared with the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What there is to know a peer's rows by: how its `rows` held-out ones look, as `Calibration.likeness` says of one
+    of them, and the factor for its vote where they do. `name` is the peer's."""
+
+    name: str
+    rows: int
+    mean: float
+    deviation: float
+    favour: float
+
+
+def recognised(
+    votes: Sequence[Cast], densities: Mapping[str, Floats], temperature: float, sites: Mapping[str, Site]
+) -> tuple[str, float] | None:
+    """The peer, of those whose `sites` are known by id, to which all rows of a question together look as much like its
+    own as its held-out ones do, and the factor for its vote; None where they look so to none, or are few."""
+    ordered = sorted(votes, key=lambda cast: cast[0])
+    asked = len(ordered[0][1].values)
+    if asked < LEAST:
+        return None
+    numbers = np.maximum([rows for *_, rows in ordered], 1)
+    shares = density_weights(numbers.tolist(), [densities[peer] for peer, *_ in ordered], temperature)
+    likeness = np.log(np.maximum(shares, TINY)).mean(axis=1) - np.log(numbers / numbers.sum())
+    best: tuple[float, str] | None = None
+    for (peer, *_), like in zip(ordered, likeness.tolist(), strict=True):
+        site = sites.get(peer)
+        if site is None or site.rows < LEAST:
+            continue
+        chance = SURE * site.deviation * math.sqrt(1 / asked + 1 / site.rows)
+        if like >= site.mean - chance and (best is None or like > best[0]):
+            best = like, peer
+    return None if best is None or sites[best[1]].favour == 1.0 else (best[1], sites[best[1]].favour)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,6 +12,7 @@ from typing import Any, TypeGuard
 from p2pml.errors import RemoteError
 
 from .calibration import TEMPERATURES, Calibration
+from .home import FAVOURS, Site
 from .sketch import Sketch
 
 
@@ -21,7 +22,8 @@ class Knowledge:
     of this peer in that space; None where it has not been made yet. `usual` sketches the peer's log-densities at these
     rows, and `errors` how wrong the ensemble is there at `temperature` (None: by the mean). `density` is the SHA-256 of
     this peer's density in that space, packed, by which replicas of it are fetched, and `equations` that of what its
-    rows say for the common vote there; `share` is what that vote has in the answers that `errors` are of."""
+    rows say for the common vote there; `share` is what that vote has in the answers that `errors` are of,
+    and `favour` the factor for this peer's vote on rows like its own."""
 
     moments: str
     space: str | None = None
@@ -32,6 +34,7 @@ class Knowledge:
     density: str | None = None
     equations: str | None = None
     share: float = 0.0
+    favour: float = 1.0
 
     def to_data(self) -> dict[str, Any]:
         return {
@@ -44,6 +47,7 @@ class Knowledge:
             "density": self.density,
             "equations": self.equations,
             "share": self.share,
+            "favour": self.favour,
             "crossed": None if self.calibration is None else self.calibration.crossed_data(),
         }
 
@@ -58,15 +62,16 @@ class Knowledge:
                     None if more.get(name) is None else Sketch.from_data(more[name]) for name in ("usual", "errors")
                 )
                 heat, density = more.get("temperature"), more.get("density")
-                equations, share = more.get("equations"), more.get("share", 0.0)
+                equations, share, favour = more.get("equations"), more.get("share", 0.0), more.get("favour", 1.0)
                 if (
                     (heat is None or heat in TEMPERATURES)
                     and _is_sha256(density)
                     and _is_sha256(equations)
                     and isinstance(share, float)
+                    and favour in FAVOURS
                 ):
                     calibration = None if raw is None else Calibration.from_data(raw, more.get("crossed"))
-                    return cls(moments, space, calibration, usual, errors, heat, density, equations, share)
+                    return cls(moments, space, calibration, usual, errors, heat, density, equations, share, favour)
         raise RemoteError("not what a peer says of what it knows")
 
 
@@ -139,6 +144,18 @@ def errors_known(known: Iterable[tuple[str, Knowledge | None]], decision: Decisi
         and each.errors is not None
         and (each.temperature, each.share) == (decision.temperature, decision.share)
     }
+
+
+def sites_known(known: Iterable[tuple[str, str, Knowledge | None]], decision: Decision) -> dict[str, Site]:
+    """By peer id, of peers (id, name, knowledge) in the space of this decision, how their own rows are recognised."""
+    heat = decision.temperature
+    found = {}
+    for id, name, each in known:
+        if heat is None or each is None or each.calibration is None or each.space != decision.space:
+            continue
+        if (like := each.calibration.likeness(heat)) is not None:
+            found[id] = Site(name, each.calibration.rows, *like, each.favour)
+    return found
 
 
 def _is_sha256(text: object) -> TypeGuard[str | None]:

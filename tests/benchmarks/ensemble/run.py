@@ -30,6 +30,7 @@ from p2pml.ensemble.density import Density
 from p2pml.ensemble.equations import Equations
 from p2pml.ensemble.features import Features
 from p2pml.ensemble.holdout import split
+from p2pml.ensemble.home import Site, recognised
 from p2pml.ensemble.metrics import ClassificationStatistics, RegressionStatistics
 from p2pml.ensemble.models import train
 from p2pml.ensemble.moments import MIN_COUNT, Moments
@@ -88,6 +89,11 @@ class Rules:
         self.share = total.share(self.heat)
         self.gram = functools.reduce(Gram.merge, (trial.gram for trial in trials.values()))
         self.favours = {name: (name, trial.home.favour(self.heat, self.share)) for name, trial in trials.items()}
+        self.sites = {
+            name: Site(name, trial.calibration.rows, *like, self.favours[name][1])
+            for name, trial in trials.items()
+            if self.heat is not None and (like := trial.calibration.likeness(self.heat)) is not None
+        }
         errors = {name: trial.errors_at(self.heat, self.share) for name, trial in trials.items()}
         self.errors = {name: sketch for name, sketch in errors.items() if sketch is not None}
 
@@ -98,6 +104,8 @@ class Rules:
             return self.gram.answer(votes, densities)
         if rule in ("auto", "local"):
             favour = self.favours.get(asked) if rule == "local" else None
+            if rule == "auto" and self.heat is not None:
+                favour = recognised(votes, densities, self.heat, self.sites)
             answer = combine(votes, "mean" if self.heat is None else DENSITY, densities, self.heat or 1.0, favour)
             return blended(answer, common, self.share) if common is not None and self.share else answer
         return combine(votes, rule, densities)
