@@ -175,7 +175,7 @@ def _chosen(decision: Decision) -> str:
 def _answer(
     casts: list[Cast], densities: Mapping[str, Floats], common: Vote | None, plan: Plan
 ) -> tuple[Answer, str, str | None, str | None]:
-    """The answer, the rule that was used, why not the one that was asked for, and the peer whose rows these are like."""
+    """The answer, the rule that was used, why not the one that was asked for, and whose rows these are like."""
     complete = len(densities) == len(casts)
     if plan.rule == STACKED:
         if plan.gram is None or not complete or any(id not in plan.gram.voters for id, *_ in casts):

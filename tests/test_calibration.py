@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from p2pml.ensemble.calibration import TEMPERATURES, Calibration
 from p2pml.ensemble.combine import combine
+from p2pml.ensemble.home import LEAST, Site, recognised
 from p2pml.ensemble.knowledge import (
     NO_GAIN,
     NO_ROWS,
@@ -18,6 +20,7 @@ from p2pml.ensemble.knowledge import (
     Knowledge,
     decide,
     errors_known,
+    sites_known,
 )
 from p2pml.ensemble.sketch import Sketch
 from p2pml.ensemble.vote import Vote
@@ -212,3 +215,60 @@ def test_what_cannot_be_knowledge_is_refused(changed: dict[str, object]) -> None
     assert Knowledge.from_data(good) == Knowledge("c" * 32)
     with pytest.raises(RemoteError):
         Knowledge.from_data(good | changed)
+
+
+def together(truth: Any, votes: list[Cast], densities: dict[str, Any], rows: Any) -> tuple[list[Cast], dict[str, Any]]:
+    return [(id, Vote(None, vote.values[rows]), n) for id, vote, n in votes], {
+        id: logs[rows] for id, logs in densities.items()
+    }
+
+
+def test_rows_that_are_all_like_one_peer_s_are_recognised_together() -> None:
+    """Whoever is asked; a mixture is not, nor are few rows, nor those of a peer that gains nothing or is not known."""
+    truth, votes, densities = world(400, 1, knowing=True)
+    left = np.flatnonzero(densities["a"] > densities["b"])
+    right = np.flatnonzero(densities["a"] <= densities["b"])
+    sites = {}
+    for me, rows in (("a", left), ("b", right)):
+        cut, logs = together(truth, votes, densities, rows[::2])
+        tried = Calibration.of(truth[rows[::2]], cut, logs, me)
+        like = tried.likeness(1.0)
+        assert like is not None
+        sites[me] = Site(f"peer {me}", tried.rows, *like, favour=30.0)
+    new, votes, densities = world(400, 2, knowing=True)
+    lefts = np.flatnonzero(densities["a"] > densities["b"])
+
+    def asked(rows: Any, known: dict[str, Site] = sites) -> Any:
+        cut, logs = together(new, votes, densities, rows)
+        return recognised(list(reversed(cut)), logs, 1.0, known)
+
+    assert asked(lefts) == asked(lefts[::-1]) == asked(lefts[:LEAST]) == ("a", 30.0)
+    assert asked(np.setdiff1d(np.arange(400), lefts)) == ("b", 30.0)
+    assert [asked(np.arange(400)), asked(lefts[: LEAST - 1]), asked(lefts, {})] == [None] * 3
+    for poor in (replace(sites["a"], favour=1.0), replace(sites["a"], rows=LEAST - 1)):
+        assert asked(lefts, {"a": poor}) is None
+
+
+def test_rows_that_densities_do_not_tell_make_no_site() -> None:
+    """Nor do none; what was told of another space is nothing in this one."""
+    strangers = Calibration.of(*_swapped(world(100, 1, knowing=True)), me="a")
+    assert (strangers.likeness(1.0), Calibration().likeness(1.0)) == (None, None)
+    told = tried(*world(100, 1, knowing=True))
+    space, decision = "b" * 32, Decision("b" * 32, 1.0)
+    known: list[tuple[str, str, Knowledge | None]] = [
+        ("a", "ann", Knowledge("a" * 32, space, told, favour=10.0)),
+        ("b", "bob", Knowledge("a" * 32, "c" * 32, told)),
+        ("c", "cid", None),
+        ("d", "dan", Knowledge("a" * 32, space, strangers)),
+    ]
+    assert {id: (site.name, site.favour) for id, site in sites_known(known, decision).items()} == {"a": ("ann", 10.0)}
+    assert sites_known(known, Decision(because=NO_GAIN)) == {}
+    with pytest.raises(RemoteError, match="not what a peer says"):
+        Knowledge.from_data({**Knowledge("a" * 32).to_data(), "favour": 2.5})
+
+
+def _swapped(drawn: tuple[Any, list[Cast], dict[str, Any]]) -> tuple[Any, list[Cast], dict[str, Any]]:
+    """Rows of b as if they were a's."""
+    truth, votes, densities = drawn
+    rows = np.flatnonzero(densities["a"] < densities["b"])
+    return truth[rows], *together(truth, votes, densities, rows)

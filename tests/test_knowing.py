@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,26 @@ async def at_home(peers: tuple[Peer, Peer]) -> None:
     )
 
 
+async def recognised_together(peers: tuple[Peer, Peer]) -> None:
+    """Many rows from where one peer is are answered with its vote favoured, whoever is asked; questions that merely
+    came at the same time are not."""
+    rows: dict[str, list[object]] = {"x": [-at / 3 for at in range(1, 30)]}
+    for peer in peers:
+        sites = peer.knowing.sites(peer.colleagues.roll().voters, decided(peer))
+        assert {site.name for site in sites.values()} == {"left", "right"}
+        sure = {id: replace(site, favour=1e9) for id, site in sites.items()}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(peer.knowing, "sites", lambda voters, decision, sure=sure: sure)
+            peer.colleagues.renew()
+            asked = await peer.asker.ask(rows, 29, rule="auto", seconds=20)
+            assert asked.like == "left"
+            at = sorted(each.id for each in peers).index(peers[0].id)
+            assert asked.answer.weights[at] == pytest.approx(1 - asked.answer.common)
+            several = [peer.asker.ask({"x": [x]}, 1, rule="auto", seconds=20) for x in rows["x"]]
+            assert {each.like for each in await asyncio.gather(*several)} == {None}
+        peer.colleagues.renew()
+
+
 async def as_one_machine_would(peers: tuple[Peer, Peer]) -> None:
     """The common vote is that of a ridge on both parts' rows in one process, and has the share that was decided."""
     share, told = decided(peers[0]).share, []
@@ -143,7 +165,7 @@ async def test_each_row_is_answered_by_who_knows_it_whoever_is_asked(tmp_path: P
         assert np.abs(np.asarray(mean.answer.predictions) - [8, 2, 4, 16]).max() > 2
         report = await peers[0].evaluator.everyone(rule="auto", seconds=20)
         assert (report["combined"], report.get("because")) == ("density", None)
-        for check in (stacked_of_all, at_home, as_one_machine_would, sure_of_what_it_says):
+        for check in (stacked_of_all, at_home, recognised_together, as_one_machine_would, sure_of_what_it_says):
             await check(peers)
 
         # The death of one costs its vote, and not the space.

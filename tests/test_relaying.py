@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from running import soon
 from town import Town, plan
 
+from p2pml.ensemble.combine import Answer, blended
 from p2pml.ensemble.vote import Vote
 from p2pml.errors import NoVotes
 from p2pml.gossip import Member
@@ -75,6 +77,30 @@ async def test_the_answer_is_that_of_asking_everybody(how: Plan, classes: int | 
     assert (town.by[ME], sums(town), max(town.by.values())) == (5, 5, 5)
     assert answer.votes["cast"] == 25
     assert same(answer, await town.answer(ME, how, add=False))
+
+
+@pytest.mark.parametrize("classes", [3, None])
+async def test_the_common_vote_has_its_share_whichever_way_votes_come(classes: int | None) -> None:
+    """In the answer of sums too; and none where a vote lacks its density, for which it was not chosen."""
+    town = Town(25, classes=classes, replicas=0)
+    vote = next(iter(town.ballots.values())).vote
+    common = cast(Any, "a common vote")
+    how = plan("auto", common=common)
+    how = replace(how, decision=replace(how.decision, share=0.4))
+    through, directly = [await town.answer(ME, how, add=add, common=vote) for add in (True, False)]
+    alone = await town.answer(ME, plan("auto"))
+    assert same(through, directly)
+    assert (through.answer.common, through.common) == (0.4, common)
+    said = blended(alone.answer, vote, 0.4)
+    assert np.allclose(values(through.answer), values(said), atol=1e-9)
+    town.ballots[ME] = replace(town.ballots[ME], density=None)
+    assert (await town.answer(ME, how, common=vote)).answer.common == 0
+    unpooled = await town.answer(ME, replace(plan("auto"), decision=how.decision))
+    assert (unpooled.answer.common, unpooled.because) == (0, "the shared space changed while the votes came")
+
+
+def values(answer: Answer) -> Any:
+    return np.asarray(answer.predictions) if answer.probabilities is None else answer.probabilities
 
 
 async def test_a_vote_without_a_density_makes_it_the_mean_of_all() -> None:

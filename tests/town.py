@@ -81,11 +81,13 @@ class Town:
         }
         return Roll(self.schema, voters, (), {}, holders)
 
-    async def answer(self, me: str, how: Plan, seconds: float = 30.0, *, add: bool = True) -> Asked:
-        """One answer of a peer, also of sums unless it must not `add`."""
+    async def answer(
+        self, me: str, how: Plan, seconds: float = 30.0, *, add: bool = True, common: Vote | None = None
+    ) -> Asked:
+        """One answer of a peer, also of sums unless it must not `add`, and with a common vote."""
         adding = how.adding if add else None
         heard = await self.pollings[me].hear(self.roll(me), self.rows, 1, seconds, SPACE, adding=adding)
-        return combined(heard, how, self.schema)
+        return combined(heard, how, self.schema, common)
 
     def _polling(self, me: str) -> Polling:
         town = _Seen(self, me)
