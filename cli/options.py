@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from p2pml.peer.words import plain
+
 if TYPE_CHECKING:
     from p2pml.peer.answers import Evaluated, Predicted
 
@@ -64,9 +66,10 @@ def combine_option(command: Command) -> Command:
 
 
 def ruled(answer: Predicted | Evaluated) -> str:
-    """By which rule an answer was combined, and the share of the common vote in it."""
-    rule, common = answer.get("combined", answer["combine"]), answer.get("common")
-    return f"{rule}, with {common['share']:.0%} for the common vote" if common else rule
+    """By which rule an answer was combined, whose rows it was taken to be of, and the share of the common vote."""
+    rule, like, common = answer.get("combined", answer["combine"]), answer.get("like"), answer.get("common")
+    known = f", as for rows of {plain(str(like))}" if like else ""
+    return f"{rule}{known}" + (f", with {common['share']:.0%} for the common vote" if common else "")
 
 
 def how(used: dict[str, str | None]) -> str:

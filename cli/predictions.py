@@ -165,7 +165,10 @@ class JsonPredictions:
             self._dump(first)
         else:
             self._stream.write("]")
-            rest: dict[str, object] = {name: value for name, value in first.items() if name != "predictions"}
+            # Whose rows they are like may differ from block to block.
+            rest: dict[str, object] = {
+                name: value for name, value in first.items() if name not in ("predictions", "like")
+            }
             rest |= {"votes": votes, "took": took}
             for name, value in rest.items():
                 self._stream.write(f", {json.dumps(name)}: ")

@@ -306,6 +306,15 @@ def test_json_is_the_peers_answer_itself(shell: Shell, peer: FakePeer, tmp_path:
     }
 
 
+def test_the_note_says_what_share_the_common_vote_has_and_whose_rows_these_are(
+    shell: Shell, peer: FakePeer, tmp_path: Path
+) -> None:
+    """The peer's name comes from another machine, and is shown without control characters."""
+    classes_of(peer, "ø", combined="density", common={"share": 0.3, "peers": 4, "rows": 900}, like="an\nn")
+    done = shell("predict", write(tmp_path / "in.csv", "a\n1\n2\n"))
+    assert "combined by density, as for rows of an n, with 30% for the common vote." in done.err
+
+
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("proba", [True, False])
 def test_json_of_several_blocks_is_one_answer(shell: Shell, peer: FakePeer, tmp_path: Path, proba: bool) -> None:

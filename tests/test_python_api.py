@@ -69,6 +69,15 @@ def loops() -> int:
     return sum(thread.name == "p2pml" for thread in threading.enumerate())
 
 
+def test_an_answer_has_the_share_of_the_common_vote(ensemble: Ensemble, ann: FakePeer) -> None:
+    """0 where it has none, as an older peer answers."""
+    common = {"common": {"share": 0.3, "peers": 4, "rows": 900}}
+    ann.replies["/v1/predict"] = classified
+    assert ensemble.ask({"a": [1, 2]}).common == 0.0
+    ann.replies["/v1/predict"] = lambda body: classified(body) | common
+    assert ensemble.ask({"a": [1, 2]}).common == pytest.approx(0.3)
+
+
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 def test_frames_travel_by_name_with_what_is_missing(ensemble: Ensemble, ann: FakePeer, library: str) -> None:
     """Texts, dates and gaps as the peers read them; neither library is needed by p2pml."""
