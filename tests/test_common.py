@@ -232,6 +232,19 @@ def test_a_better_voter_has_most_of_the_weight_and_a_worse_one_none() -> None:
         assert low <= Calibration.of(truth, votes, densities, "a", common).share(None) <= high
 
 
+def test_a_share_that_makes_more_errors_is_none() -> None:
+    """However much smaller its loss: sharper probabilities are not worth wrong classes."""
+    truth = np.array(["x"] * 60 + ["y"] * 60, object)
+    unsure = np.where(truth == "x", 0.51, 0.49)
+    sharp = np.where(truth == "x", 0.97, 0.03)
+    sharp[:3] = 0.3
+    votes = [("a", Vote(("x", "y"), np.column_stack([unsure, 1 - unsure])), 1)]
+    for common, low, high in ((sharp, 0.0, 0.0), (np.where(truth == "x", 0.97, 0.03), 0.8, 0.9)):
+        vote = Vote(("x", "y"), np.column_stack([common, 1 - common]))
+        tried = Calibration.of(truth, votes, {"a": np.zeros(120)}, "a", vote)
+        assert low <= tried.share(None) <= high
+
+
 def test_classes_that_only_some_know_are_blended_in_full() -> None:
     """Probabilities add up to one, and what is said of the sums holds for them too."""
     votes = [("a", Vote(("x", "y"), np.array([[0.5, 0.5], [0.9, 0.1]])), 1)]
@@ -243,7 +256,8 @@ def test_classes_that_only_some_know_are_blended_in_full() -> None:
     truth = np.array(["w", "y"], object)
     tried = Calibration.of(truth, votes, {"a": np.zeros(2)}, "a", Vote(("x", "y"), votes[0][1].values))
     assert tried.crossed is not None
-    assert tried.crossed == pytest.approx([tried.losses[0]] * 12)
+    assert tried.crossed[:12] == pytest.approx([tried.losses[0]] * 12)
+    assert tried.crossed[12:] == (tried.errors[0],) * 99
 
 
 def test_the_common_vote_has_a_share_once_all_have_tried_it() -> None:
@@ -263,7 +277,7 @@ def test_the_common_vote_has_a_share_once_all_have_tried_it() -> None:
     assert old.calibration == plain
     assert decide([("one", knows), ("two", old)]) == Decision(because=NO_GAIN)
     with pytest.raises(RemoteError, match="of the common vote on its held-out rows"):
-        Knowledge.from_data({**knows.to_data(), "crossed": np.full(12, 1e9).tobytes()})
+        Knowledge.from_data({**knows.to_data(), "crossed": np.full(12, 1e9).tobytes() + bytes(198)})
 
 
 def test_last_words_with_a_common_vote_fit_into_an_entry() -> None:

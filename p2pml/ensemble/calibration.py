@@ -49,8 +49,9 @@ class Calibration:
     likely the row's own peer is by densities than by the numbers of training rows, as a logarithm, and its square.
 
     The loss is the squared error, or Brier's score over all classes; an error is a wrong class, and in regression
-    the loss again. `crossed` has the loss of the common vote, and the products of its errors with those of each
-    candidate, whose own squares the losses are; None where there was no common vote.
+    the loss again. `crossed` has the loss of the common vote; the products of what it is off with what each candidate
+    is, whose own squares the losses are; and, of classes, the errors of each candidate with each share of the common
+    vote but none, candidate by candidate. It is None where there was no common vote.
     """
 
     rows: int = 0
@@ -123,17 +124,23 @@ class Calibration:
         return TEMPERATURES[chosen - 1] if chosen else None
 
     def share(self, temperature: float | None) -> float:
-        """The share of the common vote beside votes that are weighed at that temperature (None: evenly): that of least
-        loss over these rows and DOUBTS more; 0 where it was not tried."""
+        """The share of the common vote beside votes that are weighed at that temperature (None: evenly): of those with
+        which there are no more errors than without, that of least loss over these rows and DOUBTS more; 0 where it was
+        not tried."""
         if self.crossed is None:
             return 0.0
         at = place_of(temperature)
         own, product, loss = self.crossed[0], self.crossed[1 + at], self.losses[at]
+        first = 1 + _ALL + at * (SHARES - 1)
+        errors = (self.errors[at], *self.crossed[first : first + SHARES - 1])
         # In regression, where errors are losses, it is as wrong there as the votes are on average.
-        wrong = loss / max(self.rows, 1) if self.errors == self.losses else 1.0
-        curve = loss + own - 2 * product + DOUBTS * wrong
-        best = (loss - product) / curve if curve > 0 else 0.0
-        return min(max(round(SHARES * best), 0), SHARES - 1) / SHARES
+        doubt = DOUBTS * (loss / max(self.rows, 1) if self.errors == self.losses else 1.0)
+
+        def total(tenths: int) -> float:
+            share = tenths / SHARES
+            return (1 - share) ** 2 * loss + share**2 * (own + doubt) + 2 * share * (1 - share) * product
+
+        return min((tenths for tenths in range(SHARES) if errors[tenths] <= errors[0]), key=total) / SHARES
 
     def likeness(self, temperature: float) -> tuple[float, float] | None:
         """How much more likely its own peer is by densities than by the numbers of training rows, of these rows as a
@@ -159,7 +166,10 @@ class Calibration:
 
     def crossed_data(self) -> bytes | None:
         """What `to_data` leaves out."""
-        return None if self.crossed is None else np.array(self.crossed, "<f8").tobytes()
+        if self.crossed is None:
+            return None
+        errors = np.minimum(self.crossed[_ALL + 1 :], 2**16 - 1)
+        return np.array(self.crossed[: _ALL + 1], "<f8").tobytes() + errors.astype("<u2").tobytes()
 
     @classmethod
     def from_data(cls, data: object, crossed: object = None) -> Calibration:
@@ -232,25 +242,32 @@ def losses(mixed: Floats, truth: NDArray[Any], classes: tuple[str, ...] | None) 
 def _crossed(
     mixed: Sequence[Floats], common: Vote, known: NDArray[np.bool_], true: NDArray[Any], classes: tuple[str, ...] | None
 ) -> tuple[float, ...]:
-    """The loss of the common vote, and the products of its errors with those of each of the mixed votes."""
+    """What `Calibration.crossed` has, of the mixed votes of each candidate."""
     values = placed(common, classes)[known]
+    errors = np.zeros((_ALL, SHARES - 1))
     if classes is None:
         target, missed = true.astype(np.float64), 0.0
     else:
         target = true[:, None] == np.array(classes, object)
         # As in `losses`: a class that nobody knows is missed in full, by all alike.
         missed = float((~target.any(axis=1)).sum())
+        for at, each in enumerate(mixed):
+            for tenths in range(1, SHARES):
+                blend = (1 - tenths / SHARES) * each + tenths / SHARES * values
+                errors[at, tenths - 1] = losses(blend, true, classes)[1].sum()
     off = values - target
-    return float(np.square(off).sum()) + missed, *(float((off * (each - target)).sum()) + missed for each in mixed)
+    products = [float((off * (each - target)).sum()) + missed for each in mixed]
+    return float(np.square(off).sum()) + missed, *products, *errors.ravel().tolist()
 
 
 def _read_crossed(raw: object, losses: tuple[float, ...]) -> tuple[float, ...]:
-    if isinstance(raw, bytes) and len(raw) == 8 * (_ALL + 1):
-        values = np.frombuffer(raw, "<f8")
+    if isinstance(raw, bytes) and len(raw) == 8 * (_ALL + 1) + 2 * _ALL * (SHARES - 1):
+        values = np.frombuffer(raw[: 8 * (_ALL + 1)], "<f8")
+        errors = np.frombuffer(raw[8 * (_ALL + 1) :], "<u2")
         own, room = values[0], 1 + 1e-6
         # Cauchy and Schwarz, of what is finite.
         if 0 <= own < math.inf and (np.square(values[1:]) <= own * np.array(losses) * room + 1e-30).all():
-            return tuple(values.tolist())
+            return *values.tolist(), *errors.astype(np.float64).tolist()
     raise RemoteError("what a peer sent of the common vote on its held-out rows cannot be")
 
 
