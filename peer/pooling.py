@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import structlog
 from numpy.typing import NDArray
 
 from p2pml.ensemble.common import Common
-from p2pml.ensemble.equations import MAX_BYTES, Equations
+from p2pml.ensemble.equations import Equations, most_bytes
 from p2pml.ensemble.features import Features
 from p2pml.ensemble.portable import digest
 from p2pml.ensemble.space import Space
@@ -44,7 +45,7 @@ class Told:
 
 
 class Pooling:
-    """Keeps the common vote in step with whose equations there are; all in memory, some 64 MiB at most."""
+    """Keeps the common vote in step with whose equations there are; all in memory, 128 MiB at most."""
 
     def __init__(self, fetcher: Fetcher, least: int, tells: bool) -> None:
         """`least` is how many rows a group must have before anything of it is told, and `tells` whether anything is."""
@@ -84,7 +85,8 @@ class Pooling:
             return False
         turns = asyncio.Semaphore(TOGETHER)
         lacking = sorted(told.keys() - self._packed.keys() - self._refused)
-        fetched = await asyncio.gather(*(self._fetch(named, told[named], turns) for named in lacking))
+        most = most_bytes(features)
+        fetched = await asyncio.gather(*(self._fetch(named, told[named], most, turns) for named in lacking))
         self._packed |= {named: packed for named, packed in zip(lacking, fetched, strict=True) if packed is not None}
         self._packed = {named: packed for named, packed in self._packed.items() if named in told or named == self.own}
         if self._added == self._packed.keys() & told.keys():
@@ -107,12 +109,18 @@ class Pooling:
                 del self._packed[named]
                 continue
             total, peers = equations if total is None else total.merge(equations), peers + 1
-        return None if total is None else Common.fit(features, total, peers)
+        if total is None:
+            return None
+        try:
+            return Common.fit(features, total, peers)
+        except np.linalg.LinAlgError as error:
+            log.warning("the equations of some peer are of no rows: there is no common vote", why=str(error))
+            return None
 
-    async def _fetch(self, named: str, told: Told, turns: asyncio.Semaphore) -> bytes | None:
+    async def _fetch(self, named: str, told: Told, most: int, turns: asyncio.Semaphore) -> bytes | None:
         async with turns:
             try:
-                return await self._fetcher.fetch(named, told.sources, MAX_BYTES)
+                return await self._fetcher.fetch(named, told.sources, most)
             except RemoteError as error:
                 log.debug("equations could not be fetched yet", peer=told.name, why=str(error))
                 return None

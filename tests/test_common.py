@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from p2pml.ensemble.calibration import Calibration
 from p2pml.ensemble.combine import blended, combine
 from p2pml.ensemble.common import Common
-from p2pml.ensemble.equations import LARGEST, MAX_BYTES, Equations
+from p2pml.ensemble.equations import LARGEST, Equations, most_bytes
 from p2pml.ensemble.features import ALL_BYTES, Features
 from p2pml.ensemble.knowledge import NO_GAIN, Decision, Knowledge, decide
 from p2pml.ensemble.moments import Moments
@@ -74,7 +74,7 @@ def test_any_cut_order_and_grouping_gives_one_common_vote(data: st.DataObject, t
     order = data.draw(st.permutations(range(120)))
     ends = sorted(data.draw(st.sets(st.integers(20, 100), min_size=1, max_size=4)))
     groups = [list(part) for part in np.split(np.array(order), ends) if len(part) > 1]
-    parts = [told(FEATURES, ROWS, group, target) for group in groups if len(set(truth_of(ROWS, target)[group])) > 1]
+    parts = [told(FEATURES, ROWS, group, target) for group in groups]
     missing = sorted(set(range(120)) - {row for group in groups for row in group})
     whole = [row for row in range(120) if row not in missing]
     while len(parts) > 1:
@@ -140,7 +140,8 @@ def test_equations_that_cannot_be_are_refused_by_one_sentence() -> None:
     """Of another size, space or library, not finite, or of no rows."""
     hostile = {
         "cannot be read": [b"\xc1", b"\x90", b"\x80", changed(rows=None), changed(classes=[1, 2, 3])],
-        "are too many": [bytes(MAX_BYTES + 1)],
+        "are too many": [bytes(most_bytes(FEATURES) + 1)],
+        "more classes": [changed(classes=[f"{at:02}" for at in range(52)])],
         "another space": [changed(space="0" * 32), changed(version=2)],
         "other libraries": [changed(mark=filled(1.0))],
         "numbers of rows": [changed(rows=0), changed(seen=-1), changed(seen=121), changed(rows=2**60)],
@@ -188,6 +189,16 @@ def test_small_groups_leave_no_trace() -> None:
     nothing += [np.array(["a"] * 2 + ["b"] * 2 + [None] * 116, object)]
     inputs = taken(ROWS, range(120), "x", "y")
     assert [Equations.of(FEATURES, inputs, truth, 120, 5) for truth in nothing] == [None] * 4
+
+
+def test_of_more_classes_than_features_can_have_nothing_is_told() -> None:
+    """Else the bytes would have no bound; so many as they can have fit, whatever their names."""
+    for count, fits in ((51, True), (52, False)):
+        names = {at: f"{at:02}" + "\U0001f40b" * 254 for at in range(count)}
+        rows = {**ROWS, "class": [names[at % count] for at in range(120)]}
+        packed = told(FEATURES, rows, range(120), "class").packed(FEATURES)
+        assert (packed is not None) == fits
+        assert packed is None or Equations.read(packed, FEATURES).rows == 120
 
 
 def test_all_peers_together_tell_a_bounded_number_of_products() -> None:

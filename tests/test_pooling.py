@@ -93,3 +93,16 @@ async def test_who_tells_nothing_can_use_what_the_others_tell() -> None:
     assert pooling.common is not None
     assert not await Pooling(Everybody(), 5, True).gather({digest(other): of()})  # type: ignore[arg-type]
     assert np.isfinite(pooling.common.vote(NEW).values).all()
+
+
+async def test_equations_that_nobody_can_solve_make_no_common_vote(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers that pass for sums may still defeat an algorithm; the peer goes on without."""
+
+    def fails(*how: object) -> None:
+        raise np.linalg.LinAlgError("Eigenvalues did not converge")
+
+    pooling = standing(Everybody())
+    assert pooling.own is not None
+    monkeypatch.setattr(np.linalg, "eigh", fails)
+    assert await pooling.gather({pooling.own: of()})
+    assert pooling.common is None

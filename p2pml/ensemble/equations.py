@@ -21,12 +21,10 @@ from p2pml.errors import RemoteError
 
 from .features import Features
 from .fields import check_classes
-from .values import Columns, Floats
+from .values import MAX_TEXT, Columns, Floats
 
 EQUATIONS = 1
 """Version of features and of what is told of them."""
-MAX_BYTES = 16 * 2**20
-"""Bytes of one peer's: 2 each for every two features, and 4 for each feature and class."""
 LARGEST = 1e30
 """Numbers in them, at most: products of any two are finite."""
 
@@ -107,7 +105,10 @@ class Equations:
         return Equations(classes, self.rows, self.seen, self.means, self.gram, target, cross, spread)
 
     def packed(self, features: Features) -> bytes | None:
-        """As bytes, products in float32 and of the symmetric ones the upper triangle; None where they are too many."""
+        """As bytes, products in float32 and of the symmetric ones the upper triangle; None where there are more classes
+        than the features can have."""
+        if len(self.target) > features.most_classes:
+            return None
         said = {
             "version": EQUATIONS,
             "space": features.space.digest,
@@ -122,17 +123,22 @@ class Equations:
             "spread": self.spread.astype("<f8").tobytes(),
         }
         packed: bytes = msgpack.packb(said)
-        return packed if len(packed) <= MAX_BYTES else None
+        return packed
 
     @classmethod
     def read(cls, packed: bytes, features: Features) -> Equations:
         """What another peer says of its rows in terms of these features; RemoteError where it cannot be of any."""
         try:
-            if len(packed) > MAX_BYTES:
+            if len(packed) > most_bytes(features):
                 raise ValueError(f"{len(packed)} bytes are too many")
             return _read(msgpack.unpackb(packed), features)
         except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
             raise RemoteError(f"the sums for the common vote cannot be read: {error}") from error
+
+
+def most_bytes(features: Features) -> int:
+    """Bytes of one peer's equations at most: products of every two features, as many with classes, and names."""
+    return 4 * features.width**2 + (4 * MAX_TEXT + 64) * features.width + 2**12
 
 
 def _outputs(truth: NDArray[Any], least: int) -> tuple[tuple[str, ...] | None, Floats]:
@@ -171,6 +177,8 @@ def _read(data: Any, features: Features) -> Equations:
         raise ValueError("their axes are others: it computes with other libraries")
     classes = None if data["classes"] is None else check_classes(data["classes"])
     outputs = 1 if classes is None else len(classes)
+    if outputs > features.most_classes:
+        raise ValueError("more classes than may be told")
     rows, seen = data["rows"], data["seen"]
     if type(rows) is not int or type(seen) is not int or not 0 < seen <= rows < 2**53:
         raise ValueError("numbers of rows that cannot be")

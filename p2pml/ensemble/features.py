@@ -24,7 +24,7 @@ PER_AXIS, ROWS_EACH = 16, 4
 """Random features for each axis, and rows that all peers have together for each of them."""
 ALL_BYTES = 64 * 2**20
 """Bytes of products that all peers together tell of their features, which bounds how many there may be: with 8 peers
-1,628 at most, with 100 peers 579."""
+1,628 at most, with 100 peers 579. What they tell of classes is as much again at most."""
 STEEP = 3.0
 """Standard deviation of w · place over all rows, where that of b is 1: between 2 and 5 it matters little."""
 
@@ -55,6 +55,11 @@ class Features:
     def width(self) -> int:
         """Features of a row."""
         return self.axes + len(self.offsets)
+
+    @property
+    def most_classes(self) -> int:
+        """Classes of which peers tell at most: so products with classes take no more than those of features do."""
+        return self.width // 2
 
     def places(self, columns: Columns, first_row: int = 1) -> Floats:
         """The first features of rows, shape (rows, axes)."""
