@@ -42,9 +42,11 @@ from p2pml.ensemble.values import Columns, Floats, Sheet
 from p2pml.ensemble.vote import Vote
 
 SCORES = ("mean", "auto", *(rule for rule in RULES if rule != "mean"), "stacked", "common", "alone", "all rows")
-PROMISES = ("within 90 %", "behind, auto", "behind, local", "30 % gone")
+PROMISES = ("within 90 %", "behind, auto", "behind, local", "behind on test rows", "30 % gone", "share")
 SAMPLE, TRIED = 5_000, 1_000
 """Rows of which a density is fitted, and held-out rows of one peer that are tried, at most: as in a cluster."""
+FEWEST = 10
+"""Test rows of one site that are scored."""
 LOSSES = 20
 """Choices of lost peers that are averaged."""
 
@@ -140,19 +142,26 @@ def one_run(name: str, seed: int) -> dict[str, float]:
         each: (truth[pool[held]], cluster.ask(taken(case, pool[held])))
         for each, (pool, _, held) in zip(cluster.names, cuts, strict=True)
     }
+    parts = {int(case.part[pool[0]]): each for each, pool in zip(cluster.names, pools, strict=True)}
+    origin = np.array([parts.get(part, "") for part in case.part[is_test].tolist()])
     test = taken(case, np.flatnonzero(is_test))
     whole = train(schema, case.columns, np.concatenate(pools), case.model, seed)
-    return figures(held_out, (truth[is_test], cluster.ask(test)), combine([("", whole.vote(test), 1)]), rng)
+    return figures(held_out, (truth[is_test], cluster.ask(test)), origin, combine([("", whole.vote(test), 1)]), rng)
 
 
 def figures(
-    held_out: Mapping[str, tuple[Any, Heard]], test: tuple[Any, Heard], whole: Answer, rng: np.random.Generator
+    held_out: Mapping[str, tuple[Any, Heard]],
+    test: tuple[Any, Heard],
+    origin: NDArray[np.str_],
+    whole: Answer,
+    rng: np.random.Generator,
 ) -> dict[str, float]:
-    """The figures of truths and votes on each peer's held-out rows and on the test, and of the one model's answer."""
+    """The figures of truths and votes on each peer's held-out rows and on the test, whose rows are of the peers
+    `origin`, and of the one model's answer."""
     trials = {
         each: Trial.of(true[:TRIED], votes, densities, each, MIN_COUNT, common)
         for each, (true, heard) in held_out.items()
-        for votes, densities, common in [first(heard, TRIED)]
+        for votes, densities, common in [some(heard, slice(TRIED))]
     }
     rules, (wanted, asked) = Rules(trials), test
     found = {rule: score(wanted, rules.answer(rule, asked)) for rule in (*RULES, "auto", "stacked")}
@@ -164,16 +173,23 @@ def figures(
     for rule in ("auto", "local"):
         lags = [behind(rules, rule, each, heard, true) for each, (true, heard) in held_out.items()]
         found[f"behind, {rule}"] = float(np.nanmean(lags))
+    at_home = {each: np.flatnonzero(origin == each) for each in held_out}
+    lags = [
+        behind(rules, "auto", each, some(asked, rows), wanted[rows])
+        for each, rows in at_home.items()
+        if len(rows) >= FEWEST
+    ]
+    found["behind on test rows"] = float(np.nanmean(lags))
     found["30 % gone"] = lost(rules, asked, wanted, rng)
     return found
 
 
-def first(heard: Heard, rows: int) -> Heard:
-    """The same of the first rows alone."""
+def some(heard: Heard, rows: slice | NDArray[np.int64]) -> Heard:
+    """The same of some of the rows."""
     votes, densities, common = heard
-    some = [(name, Vote(vote.classes, vote.values[:rows]), known) for name, vote, known in votes]
-    of_all = None if common is None else Vote(common.classes, common.values[:rows])
-    return some, {name: logs[:rows] for name, logs in densities.items()}, of_all
+    cast = [(name, Vote(vote.classes, vote.values[rows]), known) for name, vote, known in votes]
+    of_all = None if common is None else Vote(common.classes, common.values[rows])
+    return cast, {name: logs[rows] for name, logs in densities.items()}, of_all
 
 
 def covered(rules: Rules, heard: Heard, truth: Any) -> float:
