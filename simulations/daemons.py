@@ -24,7 +24,6 @@ from typing import Any, NoReturn
 
 import structlog
 
-from p2pml.gossip import Status
 from p2pml.peer.rare import rare_turns
 
 from . import promises
@@ -265,7 +264,7 @@ class Run:
     def believed(self, machine: Machine) -> set[str]:
         """Whom a machine holds alive."""
         assert machine.peer is not None
-        return {member.id for member in machine.peer.node.members() if member.status in (Status.ALIVE, Status.SUSPECT)}
+        return {record.id for record in machine.peer.node.records() if record.live}
 
     def _mishap(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")

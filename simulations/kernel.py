@@ -78,7 +78,7 @@ class Kernel:
 
     def note(self, what: str, data: bytes = b"") -> None:
         """Add anything that happened to the trace."""
-        self._trace.update(b"%.9f %s %d\n%s" % (self.loop.now, what.encode(), len(data), data))
+        self._trace.update(f"{self.loop.now:.9f} {what} {len(data)}\n".encode() + data)
 
     @property
     def trace(self) -> str:
@@ -234,7 +234,7 @@ class NetworkClock(Clock):
 
     def after(self, delay: float, happening: Happening, *arguments: Any) -> None:
         """Arrange something after a delay in s."""
-        self.at(self.now + delay, happening, *arguments)
+        self._loop.call_at(self._loop.now + delay, happening, *arguments, context=self._context)
 
 
 class NetworkedLoop(VirtualLoop):

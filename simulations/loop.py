@@ -136,7 +136,7 @@ class VirtualLoop(base_events.BaseEventLoop):
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """Arrange a call at a time in s, by the clock of the process that is called."""
-        process = _owner(context)
+        process = PROCESS.get() if context is None else context.get(PROCESS)
         due = process.due(when) if process is not None and process.skewed else when
         timer = asyncio.TimerHandle(when, callback, args, self, context)
         timer._scheduled = True  # type: ignore[attr-defined]
@@ -147,7 +147,7 @@ class VirtualLoop(base_events.BaseEventLoop):
         self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """Arrange a call after so many seconds by that clock."""
-        process = _owner(context)
+        process = PROCESS.get() if context is None else context.get(PROCESS)
         now = self.now if process is None or not process.skewed else process.clock(self.now)
         return self.call_at(now + delay, callback, *args, context=context)
 
@@ -178,8 +178,8 @@ class VirtualLoop(base_events.BaseEventLoop):
     def _run_once(self) -> None:
         if not self._ready:
             self._jump()
-        ready, scheduled = self._ready, self._scheduled
-        while scheduled and scheduled[0][0] <= self.now:
+        ready, scheduled, now = self._ready, self._scheduled, self.now
+        while scheduled and scheduled[0][0] <= now:
             due = heapq.heappop(scheduled)[2]
             due._scheduled = False  # type: ignore[attr-defined]
             ready.append(due)
@@ -196,7 +196,7 @@ class VirtualLoop(base_events.BaseEventLoop):
 
     def _step(self, handle: asyncio.Handle) -> None:
         """Run a callback, or keep it for when its process goes on."""
-        if handle.cancelled():
+        if handle._cancelled:
             return
         process = handle._context.get(PROCESS)  # type: ignore[attr-defined]
         if process is not None and process.stopped:
@@ -211,7 +211,7 @@ class VirtualLoop(base_events.BaseEventLoop):
             heapq.heapify(self._scheduled)
             self._timer_cancelled_count = 0
         scheduled = self._scheduled
-        while scheduled and scheduled[0][2].cancelled():
+        while scheduled and scheduled[0][2]._cancelled:
             heapq.heappop(scheduled)
             self._timer_cancelled_count -= 1
         if not scheduled:
@@ -266,10 +266,6 @@ class VirtualLoop(base_events.BaseEventLoop):
     async def subprocess_shell(self, *args: Any, **how: Any) -> NoReturn:
         """Refuse likewise."""
         raise Refused("a subprocess cannot run in virtual time")
-
-
-def _owner(context: Context | None) -> Process | None:
-    return PROCESS.get() if context is None else context.get(PROCESS)
 
 
 def _task(loop: VirtualLoop, coro: Coroutine[Any, Any, Any], **how: Any) -> _Task:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from p2pml.gossip import Member
+from p2pml.ensemble.summary import Summary
 from p2pml.peer.daemon import Peer
 
 from .invariants import QUEUES
@@ -33,7 +33,9 @@ class Onlooker:
         """Have seen nothing yet; where not all are `honest`, some members are invented."""
         self._machines, self._honest = machines, honest
         self._fits: dict[object, Fit] = {}
-        self._counts: dict[Peer, Counter[str]] = {}
+        self._summaries: dict[tuple[Peer, str], tuple[object, Summary]] = {}
+        """What each peer saw of each model at the last look, and of which run: mostly the very same."""
+        self._peers: dict[Peer, None] = {}
 
     def look(self) -> Complaint | None:
         """What does not hold now."""
@@ -44,38 +46,42 @@ class Onlooker:
             peer = machine.peer
             if peer is None or not hasattr(peer, "crew"):
                 continue
-            self._counts[peer] = Counter(f"member {kind}" for kind in peer.observer.counts.elements())
-            self._counts[peer].update({f"packet {kind}": count for kind, count in peer.node.counters.items()})
+            self._peers[peer] = None
             queues = peer.node.queues()
             for name, limit in QUEUES.items():
                 if queues[name] > limit:
                     return BOUNDED, f"{machine.name} has {queues[name]} {name}"
             if queues["news"] > 2 * peer.node.remembered():
                 return BOUNDED, f"{machine.name} has {queues['news']} news of {peer.node.remembered()} members"
-            members = peer.node.members()
-            strangers = [member.name for member in members if member.id not in ids]
+            strangers = sorted(record.name for record in peer.node.records() if record.id not in ids)
             if strangers and self._honest:
                 return BOOTED, f"{machine.name} knows {', '.join(strangers)}"
-            if (wrong := self._backwards(machine, peer, members)) is not None:
+            if (wrong := self._backwards(machine, peer)) is not None:
                 return FORWARD, wrong
         return None
 
     def seen(self) -> Counter[str]:
         """How often each thing was seen by anybody."""
-        return sum(self._counts.values(), Counter[str]())
+        counts = Counter[str]()
+        for peer in self._peers:
+            counts.update({f"member {kind}": count for kind, count in peer.observer.counts.items()})
+            counts.update({f"packet {kind}": count for kind, count in peer.node.counters.items()})
+        return counts
 
-    def _backwards(self, machine: Machine, peer: Peer, members: Sequence[Member]) -> str | None:
+    def _backwards(self, machine: Machine, peer: Peer) -> str | None:
         """Whose model is an older one than it was."""
         trained = peer.voting.trained
         if trained is not None and not machine.damaged and self._fell(machine.index, trained.command.epoch):
             return f"{machine.name} votes with the model of an earlier fit than before"
-        for member in members:
-            summary = peer.colleagues.summary(member.id)
-            record = peer.node.record(member.id)
+        for record in peer.node.records():
+            summary = peer.colleagues.summary(record.id)
+            run, summary_before = self._summaries.get((peer, record.id), (None, None))
+            if summary is None or (summary is summary_before and record.epoch == run):
+                continue
+            self._summaries[peer, record.id] = record.epoch, summary
             # A new run may begin with what an older disk has.
-            run = None if record is None else record.epoch
-            if summary is not None and self._fell((peer, member.id, run), summary.epoch):
-                return f"{machine.name} sees {member.name} go back to an earlier fit"
+            if self._fell((peer, record.id, record.epoch), summary.epoch):
+                return f"{machine.name} sees {record.name} go back to an earlier fit"
         return None
 
     def _fell(self, whose: object, epoch: object) -> bool:
