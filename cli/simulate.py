@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -123,6 +124,8 @@ def simulate(
     Exit codes: 0 all held; 3 a safety property broke; 4 the core did not recover; 5 an error inside; 6 two runs of
     one seed differed; 7 a figure of an experiment was missed; 2 usage.
     """
+    # What is computed is small, and threads that wait for more would take a second core; jobs are for that.
+    os.environ["OMP_NUM_THREADS"] = "1"
     from p2pml.simulations.experiments import EXPERIMENTS
     from p2pml.simulations.reports import CRASH, EXIT_CODES
     from p2pml.simulations.scenarios import SCENARIOS, WHOLE, draw

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TypeVar
 
@@ -21,6 +21,7 @@ from p2pml.ensemble.schema import Schema
 from p2pml.ensemble.summary import Epoch, FitCommand, Summary
 from p2pml.errors import RemoteError
 from p2pml.gossip import Change, EntryChanged, Member, MemberChanged, Node, Status
+from p2pml.gossip.value import value
 
 from .held import HELD, Held, LastWords
 from .rare import buggify
@@ -39,7 +40,7 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Colleague:
     """One member and the summary of its model; None where it has not said anything that can be read."""
 
@@ -47,14 +48,14 @@ class Colleague:
     summary: Summary | None
     words: LastWords | None = None
     """Its last words, where it cannot vote itself and others do so for it."""
+    id: str = field(init=False, compare=False, repr=False)
+    live: bool = field(init=False, compare=False, repr=False)
+    """Whether the member takes part."""
 
-    @property
-    def id(self) -> str:
-        return self.member.id
-
-    @property
-    def live(self) -> bool:
-        return self.member.status in (Status.ALIVE, Status.SUSPECT)
+    def __post_init__(self) -> None:
+        """Compute once what is asked for often."""
+        self.id = self.member.id  # type: ignore[misc]
+        self.live = self.member.status in (Status.ALIVE, Status.SUSPECT)  # type: ignore[misc]
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,6 +172,9 @@ def entry(slot: int) -> str:
 
 def _most_said(all_words: list[LastWords]) -> LastWords:
     """The newest epoch, then what most say; which of two, all who read the same choose alike."""
+    first = all_words[0]
+    if all(words is first for words in all_words):
+        return first
     count = Counter(words.said for words in all_words)
     best = max(all_words, key=lambda words: (words.summary.epoch, count[words.said], words.said))
     return replace(best, gone=min(words.gone for words in all_words if words.same(best)))

@@ -8,6 +8,7 @@ import importlib.metadata
 import pickle
 import sys
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import msgpack
@@ -192,9 +193,7 @@ class Trainer:
             "min_count": options.min_count,
             "sample": SAMPLE,
             "p2pml": p2pml.__version__,
-            "scikit-learn": importlib.metadata.version("scikit-learn"),
-            "onnxruntime": importlib.metadata.version("onnxruntime"),
-            "numpy": importlib.metadata.version("numpy"),
+            **_versions(),
             "python": f"{sys.version_info.major}.{sys.version_info.minor}",
         }
 
@@ -246,6 +245,12 @@ class Trainer:
         self._store.keep_only("holdout-", {outcome["holdout"]})
         for kind, name in outcome["knowledge"].items():
             self._store.keep_only(f"{kind}-", {name})
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Of the libraries that a model depends on: each is a file to be read."""
+    return {name: importlib.metadata.version(name) for name in ("scikit-learn", "onnxruntime", "numpy")}
 
 
 def _give_memory_back() -> None:

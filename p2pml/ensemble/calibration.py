@@ -40,6 +40,7 @@ hundred rows say of it is not all of the truth."""
 _HEATS, _ALL = len(TEMPERATURES), len(TEMPERATURES) + 1
 TINY = 1e-300
 """The least share of which there is a logarithm."""
+_UPPER = np.triu_indices(_ALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class Calibration:
             rows=int(known.sum()),
             losses=tuple(table.sum(axis=1).tolist()),
             errors=tuple(float(error.sum()) for _, error in found),
-            products=tuple((table @ table.T)[np.triu_indices(_ALL)].tolist()),
+            products=tuple((table @ table.T)[_UPPER].tolist()),
             told=tuple(told.sum(axis=1).tolist()),
             squares=tuple(np.square(told).sum(axis=1).tolist()),
             crossed=None if common is None else _crossed(mixed, common, known, true, classes),
@@ -156,7 +157,7 @@ class Calibration:
     def _apart(self, one: int, two: int) -> float:
         """The sum of the squares of how two losses of a row differ."""
         products = np.zeros((_ALL, _ALL))
-        products[np.triu_indices(_ALL)] = self.products
+        products[_UPPER] = self.products
         low, high = sorted((one, two))
         return float(products[one, one] + products[two, two] - 2 * products[low, high])
 

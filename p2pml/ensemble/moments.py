@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from p2pml.errors import RemoteError
 
+from . import triangle
 from .coordinates import (
     LEVEL,
     MEASURES,
@@ -141,12 +142,11 @@ class Moments:
         return moved
 
     def to_data(self) -> dict[str, Any]:
-        """As plain data for msgpack: the upper triangle of the products as raw little-endian float64."""
-        upper = self.products[np.triu_indices(len(self.products))]
+        """As plain data for msgpack."""
         return {
             "keys": [list(key) for key in self.keys],
             "centre": self.centre.astype("<f8").tobytes(),
-            "products": upper.astype("<f8").tobytes(),
+            "products": triangle.packed(self.products),
         }
 
     @classmethod
@@ -217,9 +217,7 @@ def _read(data: Any) -> Moments:
     if any(value and key[0] not in MEASURES for key, value in zip(keys, centre, strict=True)):
         raise ValueError("a centre of what is no measure")
     upper = _floats(data["products"], size * (size + 1) // 2)
-    products = np.zeros((size, size))
-    products[np.triu_indices(size)] = upper
-    products += np.triu(products, 1).T
+    products = triangle.unpacked(upper, size)
     rows = products[0, 0]
     if not (0 <= rows <= 2**53 and math.floor(rows) == rows) or (np.diagonal(products) < 0).any():
         raise ValueError("a number of rows or a sum of squares that cannot be")

@@ -17,6 +17,7 @@ from scipy.optimize import nnls
 
 from p2pml.errors import RemoteError
 
+from . import triangle
 from .combine import Answer, Cast, answer_of, density_weights, stacked
 from .values import Floats
 
@@ -82,9 +83,8 @@ class Gram:
         return answer_of(ordered, plain[:, None] + dense[:, None] * shares)
 
     def to_data(self) -> dict[str, Any]:
-        """As plain data for msgpack: the upper triangle as raw little-endian float64."""
-        upper = self.products[np.triu_indices(len(self.products))]
-        return {"rows": self.rows, "voters": list(self.voters), "products": upper.astype("<f8").tobytes()}
+        """As plain data for msgpack."""
+        return {"rows": self.rows, "voters": list(self.voters), "products": triangle.packed(self.products)}
 
     @classmethod
     def from_data(cls, data: object) -> Gram:
@@ -95,9 +95,7 @@ class Gram:
             ):
                 size = 2 * len(voters) + 1
                 if voters == sorted(set(voters)) and len(raw) == 4 * size * (size + 1):
-                    products = np.zeros((size, size))
-                    products[np.triu_indices(size)] = np.frombuffer(raw, "<f8")
-                    products += np.triu(products, 1).T
+                    products = triangle.unpacked(np.frombuffer(raw, "<f8"), size)
                     lengths = np.sqrt(np.maximum(products.diagonal(), 0.0))
                     # Cauchy and Schwarz, of what is finite.
                     if (np.abs(products) <= np.outer(lengths, lengths) * (1 + 1e-6)).all() and lengths.max() < 1e150:

@@ -201,7 +201,8 @@ class Sync:
             depth = ours.version - (theirs.version if same else 0)
             if record is not None and (one < other or (same and depth > 0)):
                 gaps.append(Gap(theirs, record, depth))
-        gaps.sort(key=lambda gap: (not self._is_critical(gap), gap.line.generation > 0, -gap.depth))
+        if len(gaps) > 1:
+            gaps.sort(key=lambda gap: (not self._is_critical(gap), gap.line.generation > 0, -gap.depth))
         return lacking, gaps
 
     def _is_critical(self, gap: Gap) -> bool:
@@ -257,8 +258,8 @@ class Sync:
             return
         asked = (head.generation, head.version)
         before = context.now - context.settings.probe_timeout
-        for owner in [owner for owner, (_, at) in self._pulled.items() if at <= before]:
-            del self._pulled[owner]
+        while self._pulled and next(iter(self._pulled.values()))[1] <= before:
+            del self._pulled[next(iter(self._pulled))]
         if self._pulled.get(head.owner, ((0, 0), 0.0))[0] >= asked:
             return
         self._pulled.pop(head.owner, None)

@@ -10,10 +10,12 @@ the recovery after them. A push and pop on a bare heap, measured before and afte
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
 
+os.environ["OMP_NUM_THREADS"] = "1"  # as `p2pml simulate` has it
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from simulator import bare
