@@ -50,6 +50,8 @@ AT_REST = 6.0
 """Datagrams a second of each peer below which a cluster is at rest: some two are the probes and their answers."""
 LISTENING = 3.0
 """Virtual seconds over which they are counted."""
+ENDING = 60.0
+"""Virtual seconds for all programs to end at the end: several times what a peer takes to say goodbye."""
 VOUCHING = 5
 """Machines of the core whose answers must all hold every vote of the core when it has recovered."""
 ROWS = 40
@@ -296,9 +298,10 @@ class Run:
         self.loop.set_exception_handler(lambda loop, context: None)
         await self.client.close()
         self.kernel.network.rules.insert(0, Rule("end", None, None))
-        for process in list(self.loop.stopped):
-            self.loop.continue_process(process)
         while tasks := [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]:
+            # Also who was just about to end by itself, and by that stopped what else it had begun.
+            for process in list(self.loop.stopped):
+                self.loop.continue_process(process)
             for task in sorted(tasks, key=hash):
                 task.cancel()
-            await asyncio.wait(tasks)
+            await asyncio.wait(tasks, timeout=ENDING)

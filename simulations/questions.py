@@ -98,6 +98,8 @@ class Client:
         question.took = loop.now - question.at
         question.counts = machine.process is process and machine.up and machine.since <= question.at
         question.counts &= process is not None and process.slowness <= ABLE and not machine.lying
+        # Whoever ends by itself breaks another law, unless somebody took its identity.
+        question.counts &= machine.peer is None or not machine.peer.leaving
         if answer is not None:
             question.answered, question.cast = True, answer["votes"]["cast"]
             question.possible = max(question.possible, answer["votes"]["expected"])

@@ -27,7 +27,7 @@ from p2pml.simulations.cluster import Cluster
 from p2pml.simulations.daemons import run
 from p2pml.simulations.operations import MEANINGS, Operation, in_order
 from p2pml.simulations.plans import Plan
-from p2pml.simulations.promises import Onlooker
+from p2pml.simulations.promises import BOUNDED, Complaint, Onlooker
 from p2pml.simulations.reports import DETERMINISM, EXIT_CODES, Breach
 from p2pml.simulations.scenarios import draw
 from p2pml.simulations.shrinking import shrink
@@ -187,6 +187,14 @@ def test_a_connection_that_broke_costs_no_vote() -> None:
     report = run(plan(4, 25.0, *resets), every=0.5, rare=0.0)
     assert report.held, report.breach
     assert min(row["votes"] for row in report.timeline if row["time"] > 8) == 4.0
+
+
+def test_a_run_ends_while_a_peer_is_leaving(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A breach ends it in the very moment in which somebody says goodbye."""
+    leaving: Complaint = (BOUNDED, "somebody leaves")
+    monkeypatch.setattr(Onlooker, "look", lambda self: leaving if self._machines[1].leaving else None)
+    report = run(plan(3, 15.0, at(10.9, "leave", 1)), rare=0.0)
+    assert report.breach == Breach(BOUNDED, "safety", 11.0, "somebody leaves")
 
 
 def test_a_peer_that_never_comes_back_is_named_missing_by_all() -> None:
