@@ -33,6 +33,8 @@ HISTORY = 120
 """Answers and scores that a listener is shown of the time before it came: as many as a wide terminal has columns."""
 ANSWERS_APART = 0.25
 """Seconds between two events of own answers; those between are counted in the next one."""
+LOOKS = 6
+"""Looks at the load, one every few seconds, over which it is told: half a minute."""
 MAIN_METRICS = ("r2", "accuracy")
 """The score that people ask for first, of regression and of classification."""
 MEANINGS = {
@@ -83,8 +85,8 @@ class Observer:
         self._scores: deque[Event] = deque(maxlen=HISTORY)
         self._alerts: dict[str, Alert] = {}
         self._pending: list[tuple[float, int, Votes, float]] = []
-        self._rows_voted = 0
-        self._looked_at = asyncio.get_running_loop().time()
+        self._looks: deque[tuple[float, int]] = deque([(asyncio.get_running_loop().time(), 0)], maxlen=LOOKS)
+        """When the load was looked at (s), and how many rows had been voted on by then."""
 
     def listen(self) -> Listener:
         """Somebody who listens from now on; raises `Busy` where there are too many."""
@@ -210,12 +212,13 @@ class Observer:
     def beat(self) -> None:
         """Show the others this peer's pulse, if it changed; called every few seconds."""
         now = asyncio.get_running_loop().time()
-        rows = self._voting.rows_voted
-        load = (rows - self._rows_voted) / max(now - self._looked_at, 0.1)
-        self._rows_voted, self._looked_at = rows, now
+        (since, before), rows = self._looks[0], self._voting.rows_voted
+        load = (rows - before) / max(now - since, 0.1)
+        self._looks.append((now, rows))
         trained, took = self._voting.trained, self._fitting.took
         training = LastTraining(trained.name, round(took, 2)) if trained is not None and took is not None else None
-        # A load that moves by less than half is no news: each entry costs every peer some packets.
+        # A load that moves by less than half is no news: each entry costs every peer some packets. Nor is what chance
+        # makes of a few questions: over some seconds a peer votes on all of them, or on none.
         if abs(load - self.pulse.load) <= max(load, self.pulse.load) / 2:
             load = self.pulse.load
         self.pulse = _with(self.pulse, load=float(f"{load:.2g}"), training=training)

@@ -49,7 +49,7 @@ class LastTraining(msgspec.Struct, frozen=True):
 
 
 class Pulse(msgspec.Struct, frozen=True):
-    """`started` is in seconds since 1970, `load` is rows voted on per second over the last few seconds."""
+    """`started` is in seconds since 1970, `load` is rows voted on per second over the last half minute."""
 
     started: Amount
     load: Amount = 0.0
