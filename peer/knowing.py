@@ -103,7 +103,7 @@ class Knowing:
         self._voting = voting
         self._wire = wire
         self._fetcher = fetcher
-        self._pooling = pooling
+        self.pooling = pooling
         self._tell = tell
         self._news = asyncio.Event()
         self._bodies: dict[str, Moments] = {}
@@ -164,7 +164,7 @@ class Knowing:
 
     def common(self, decision: Decision) -> Common | None:
         """The common vote that has a share under this decision; None where it has none, or is not here yet."""
-        common = self._pooling.common if decision.share else None
+        common = self.pooling.common if decision.share else None
         return common if common is not None and common.features.space.digest == decision.space else None
 
     @property
@@ -269,7 +269,7 @@ class Knowing:
     def _on(self, space: Space, trained: Trained) -> Ground:
         rows, truth = self._trainer.sample(trained)
         density = Density.fit(space.project(rows))
-        self._pooling.stand(space, rows, truth, trained.rows)
+        self.pooling.stand(space, rows, truth, trained.rows)
         self._packed = density.packed(space.digest)
         return Ground(space, density, trained.sample_file)
 
@@ -304,7 +304,7 @@ class Knowing:
                 continue
             sources = live[:WITNESSES] if voter.words is not None else [voter.member]
             told[known.equations] = Told(voter.member.name, summary.rows, summary.task, sources)
-        if await self._pooling.gather(told):
+        if await self.pooling.gather(told):
             self._colleagues.renew()
 
     async def _calibrate(self, trained: Trained, ask: AskAll) -> None:
@@ -335,7 +335,7 @@ class Knowing:
         """Whether the voters are too different from those with which the temperature was looked for, if it was, or
         there is a common vote since."""
         tried = self._calibration
-        if tried is not None and tried.rows and tried.crossed is None and self._pooling.common is not None:
+        if tried is not None and tried.rows and tried.crossed is None and self.pooling.common is not None:
             return True
         models = _models(voters)
         return self._calibrated is None or len(models ^ self._calibrated) > CHANGED * len(models)
@@ -356,7 +356,7 @@ class Knowing:
         rows_of = {id: count for id, _, count in answered.votes}
         strange = novelty(list(answered.densities.values()), [rows_of[id] for id in answered.densities])
         self.novelty = {ground_of(space, answered.densities): strange}
-        least, pooled = self._trainer.least, self._pooling.common
+        least, pooled = self._trainer.least, self.pooling.common
         common = None if pooled is None else await asyncio.to_thread(pooled.vote, rows)
         return await asyncio.to_thread(Trial.of, truth, answered.votes, answered.densities, self._me, least, common)
 
@@ -378,7 +378,7 @@ class Knowing:
                 heat, share = decision.temperature, decision.share if self._trial.calibration.crossed else 0.0
                 errors = self._trial.errors_at(heat, share)
                 favour = self._favour(heat, share)
-        equations = self._pooling.own if ground else None
+        equations = self.pooling.own if ground else None
         knowledge = Knowledge(
             self.moments.digest, space, self._calibration, usual, errors, heat, density, equations, share, favour
         )
@@ -399,7 +399,7 @@ class Knowing:
             return self._trainer.packed_moments(self._of)
         if self._packed and digest(self._packed) == named:
             return self._packed
-        return self._pooling.piece(named)
+        return self.pooling.piece(named)
 
 
 def _models(voters: tuple[Colleague, ...]) -> frozenset[tuple[str, str | None]]:

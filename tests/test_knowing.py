@@ -187,6 +187,29 @@ async def test_a_peer_that_starts_again_stands_where_it_stood(tmp_path: Path) ->
         assert spaces[0] == spaces[1]
 
 
+def counted(peer: Peer) -> int:
+    """Of how many peers the rows are that its common vote is of."""
+    return 0 if peer.knowing.pooling.common is None else peer.knowing.pooling.common.peers
+
+
+async def test_the_rows_of_who_is_gone_count_as_long_as_its_vote_does(tmp_path: Path) -> None:
+    """Also for a peer that starts again meanwhile, which has them from the others."""
+    async with AsyncExitStack() as stack:
+        left = await stack.enter_async_context(peer_here(write_half(tmp_path / "left.csv", -1), tmp_path / "l"))
+        there: dict[str, Any] = {"join": (left.address,)}
+        file = write_half(tmp_path / "more.csv", 1, rows=200)
+        async with peer_here(write_half(tmp_path / "right.csv", 1), tmp_path / "r", **there) as right:
+            async with peer_here(file, tmp_path / "m", **there) as gone:
+                for peer in (left, right, gone):
+                    await soon(lambda peer=peer: counted(peer) == 3, "all rows count")  # type: ignore[misc]
+                await gone.replicas.hand_over(60)
+            space = left.voting.ground
+        async with peer_here(tmp_path / "right.csv", tmp_path / "r", **there) as again:
+            await soon(lambda: counted(again) == 3, "it has what the others hold")
+            await soon(lambda: decided(again).share > 0, "and has tried it")
+            assert (counted(left), left.voting.ground) == (3, space)
+
+
 async def test_a_temperature_that_could_not_be_found_is_not_looked_for_at_once(tmp_path: Path) -> None:
     """Each search asks every voter, so that those who wait for one that does not answer do so ever more seldom."""
     async with peer_here(write_half(tmp_path / "left.csv", -1), tmp_path / "l") as peer:
