@@ -27,7 +27,6 @@ from .combining import Asked, Plan, combined, compared
 from .covering import firsts
 from .knowing import Answered, Knowing
 from .polling import Polling, off_the_loop
-from .relaying import WIDE
 
 DEADLINE = 5.0
 """Seconds for an answer where the user sets none, beside those for its rows."""
@@ -193,8 +192,7 @@ class Asker:
             decision,
             agreed if sure or rule == STACKED or decision.temperature is not None else None,
             common=knowing.common(decision) if rule in (AUTO, LOCAL) else None,
-            # Of more, votes may come as sums, in which nobody is recognised.
-            sites=knowing.sites(voters, decision) if rule == AUTO and len(voters) <= WIDE else {},
+            sites=knowing.sites(voters, decision) if rule == AUTO else {},
             favour=knowing.favour(decision) if rule == LOCAL else None,
             gram=gram,
             usual=(knowing.usual(voters, agreed) if agreed else {}) if sure else None,

@@ -29,7 +29,16 @@ from p2pml.ensemble.common import Common
 from p2pml.ensemble.density import Density
 from p2pml.ensemble.drift import ground_of, novelty
 from p2pml.ensemble.home import Site
-from p2pml.ensemble.knowledge import NOT_COMPARED, Decision, Knowledge, agreed_space, decide, errors_known, sites_known
+from p2pml.ensemble.knowledge import (
+    NOT_COMPARED,
+    Decision,
+    Knowledge,
+    agreed_space,
+    decide,
+    errors_known,
+    looks_told,
+    sites_known,
+)
 from p2pml.ensemble.moments import Moments
 from p2pml.ensemble.portable import digest
 from p2pml.ensemble.sketch import Sketch
@@ -370,6 +379,7 @@ class Knowing:
         space, density = (ground.space.digest, digest(self._packed)) if ground else (None, None)
         usual = errors = heat = None
         share, favour = 0.0, 1.0
+        looks: tuple[tuple[str, float], ...] = ()
         if self._trial is not None:
             # A temperature outlives a move, and log-densities do not.
             usual = self._trial.usual if self._tried_in == space else None
@@ -378,9 +388,10 @@ class Knowing:
                 heat, share = decision.temperature, decision.share if self._trial.calibration.crossed else 0.0
                 errors = self._trial.errors_at(heat, share)
                 favour = self._favour(heat, share)
+                looks = () if heat is None else looks_told(self._trial.home.looks(heat))
         equations = self.pooling.own if ground else None
         knowledge = Knowledge(
-            self.moments.digest, space, self._calibration, usual, errors, heat, density, equations, share, favour
+            self.moments.digest, space, self._calibration, usual, errors, heat, density, equations, share, favour, looks
         )
         said = msgpack.packb(knowledge.to_data())
         if said != self._told:

@@ -10,8 +10,9 @@ import pytest
 
 from p2pml.ensemble.calibration import TEMPERATURES, Calibration
 from p2pml.ensemble.combine import combine
-from p2pml.ensemble.home import LEAST, Site, recognised
+from p2pml.ensemble.home import LEAST, Home, Site, Told, recognised, sites_of
 from p2pml.ensemble.knowledge import (
+    MOST_LOOKS,
     NO_GAIN,
     NO_ROWS,
     NO_SPACE,
@@ -20,6 +21,7 @@ from p2pml.ensemble.knowledge import (
     Knowledge,
     decide,
     errors_known,
+    looks_told,
     sites_known,
 )
 from p2pml.ensemble.sketch import Sketch
@@ -223,18 +225,23 @@ def together(truth: Any, votes: list[Cast], densities: dict[str, Any], rows: Any
     }
 
 
+def parted(drawn: tuple[Any, list[Cast], dict[str, Any]], favour: float = 30.0) -> dict[str, Told]:
+    """What both peers tell of their halves of these rows."""
+    truth, votes, densities = drawn
+    told = {}
+    left = densities["a"] > densities["b"] if abs(votes[0][1].values).max() > 2 else np.arange(len(truth)) % 2 == 0
+    for me, rows in (("a", left), ("b", ~left)):
+        cut, logs = together(truth, votes, densities, rows)
+        home = Home(truth[rows], cut, logs, me)
+        told[me] = Told(f"peer {me}", Calibration.of(truth[rows], cut, logs, me), favour, home.looks(1.0))
+    return told
+
+
 def test_rows_that_are_all_like_one_peer_s_are_recognised_together() -> None:
     """Whoever is asked; a mixture is not, nor are few rows, nor those of a peer that gains nothing or is not known."""
-    truth, votes, densities = world(400, 1, knowing=True)
-    left = np.flatnonzero(densities["a"] > densities["b"])
-    right = np.flatnonzero(densities["a"] <= densities["b"])
-    sites = {}
-    for me, rows in (("a", left), ("b", right)):
-        cut, logs = together(truth, votes, densities, rows[::2])
-        tried = Calibration.of(truth[rows[::2]], cut, logs, me)
-        like = tried.likeness(1.0)
-        assert like is not None
-        sites[me] = Site(f"peer {me}", tried.rows, *like, favour=30.0)
+    sites = sites_of(parted(world(200, 1, knowing=True)), 1.0)
+    assert {id: (site.name, site.favour) for id, site in sites.items()} == {id: (f"peer {id}", 30.0) for id in "ab"}
+    assert all(site.elsewhere < site.mean for site in sites.values())
     new, votes, densities = world(400, 2, knowing=True)
     lefts = np.flatnonzero(densities["a"] > densities["b"])
 
@@ -245,30 +252,53 @@ def test_rows_that_are_all_like_one_peer_s_are_recognised_together() -> None:
     assert asked(lefts) == asked(lefts[::-1]) == asked(lefts[:LEAST]) == ("a", 30.0)
     assert asked(np.setdiff1d(np.arange(400), lefts)) == ("b", 30.0)
     assert [asked(np.arange(400)), asked(lefts[: LEAST - 1]), asked(lefts, {})] == [None] * 3
-    for poor in (replace(sites["a"], favour=1.0), replace(sites["a"], rows=LEAST - 1)):
-        assert asked(lefts, {"a": poor}) is None
+    assert asked(lefts, {"a": replace(sites["a"], favour=1.0)}) is None
 
 
-def test_rows_that_densities_do_not_tell_make_no_site() -> None:
-    """Nor do none; what was told of another space is nothing in this one."""
-    strangers = Calibration.of(*_swapped(world(100, 1, knowing=True)), me="a")
-    assert (strangers.likeness(1.0), Calibration().likeness(1.0)) == (None, None)
-    told = tried(*world(100, 1, knowing=True))
+@pytest.mark.parametrize("seed", range(5))
+def test_of_parts_that_are_alike_nobody_is_recognised(seed: int) -> None:
+    """Else one of them would answer for all."""
+    sites = sites_of(parted(world(400, seed, knowing=False)), 1.0)
+    _, votes, densities = world(400, seed + 100, knowing=False)
+    for rows in (np.arange(400), np.arange(0, 400, 2)):
+        assert recognised(*together(None, votes, densities, rows), 1.0, sites) is None
+
+
+def test_a_site_is_known_once_all_have_told_how_its_rows_look() -> None:
+    """In one space and at one temperature; what is told travels as it was, and is bounded."""
     space, decision = "b" * 32, Decision("b" * 32, 1.0)
-    known: list[tuple[str, str, Knowledge | None]] = [
-        ("a", "ann", Knowledge("a" * 32, space, told, favour=10.0)),
-        ("b", "bob", Knowledge("a" * 32, "c" * 32, told)),
-        ("c", "cid", None),
-        ("d", "dan", Knowledge("a" * 32, space, strangers)),
-    ]
-    assert {id: (site.name, site.favour) for id, site in sites_known(known, decision).items()} == {"a": ("ann", 10.0)}
+    ids = {"a": "a" * 32, "b": "b" * 32}
+    told = parted(world(200, 1, knowing=True))
+    knows = {
+        ids[id]: Knowledge(
+            "a" * 32,
+            space,
+            each.calibration,
+            temperature=1.0,
+            favour=10.0,
+            looks=looks_told({ids[other]: look for other, look in each.looks.items()}),
+        )
+        for id, each in told.items()
+    }
+    assert [Knowledge.from_data(each.to_data()) for each in knows.values()] == list(knows.values())
+    known: list[tuple[str, str, Knowledge | None]] = [(id, id[:3], each) for id, each in knows.items()]
+    sites = sites_known(known, decision)
+    assert {id: (site.name, site.favour) for id, site in sites.items()} == {id: (id[:3], 10.0) for id in ids.values()}
+    assert sites[ids["a"]].elsewhere == pytest.approx(sites_of(told, 1.0)["a"].elsewhere, abs=1e-4)
+    assert sites_known([*known, ("c" * 32, "new", None)], decision).keys() == sites.keys()
     assert sites_known(known, Decision(because=NO_GAIN)) == {}
-    with pytest.raises(RemoteError, match="not what a peer says"):
-        Knowledge.from_data({**Knowledge("a" * 32).to_data(), "favour": 2.5})
+    for other in ({"space": "c" * 32}, {"temperature": 2.0}, {"looks": ()}):
+        silent = [*known[:1], (ids["b"], "bob", replace(knows[ids["b"]], **other))]
+        assert sites_known(silent, decision) == {}
+    few = [(id, name, each and replace(each, calibration=Calibration())) for id, name, each in known]
+    assert sites_known(few, decision) == {}
+    assert looks_told({f"{at:032x}": 0.0 for at in range(MOST_LOOKS + 1)}) == ()
+    for strange in ({"favour": 2.5}, {"looks": b"123"}, {"looks": np.full(2, np.nan).tobytes()}, {"looks": bytes(264)}):
+        with pytest.raises(RemoteError, match="not what a peer says"):
+            Knowledge.from_data({**knows[ids["a"]].to_data(), **strange})
 
 
-def _swapped(drawn: tuple[Any, list[Cast], dict[str, Any]]) -> tuple[Any, list[Cast], dict[str, Any]]:
-    """Rows of b as if they were a's."""
-    truth, votes, densities = drawn
-    rows = np.flatnonzero(densities["a"] < densities["b"])
-    return truth[rows], *together(truth, votes, densities, rows)
+def test_without_a_truth_rows_look_like_nobody_s() -> None:
+    """There is nothing to tell then."""
+    _, votes, densities = world(30, 1, knowing=True)
+    assert Home(np.full(30, np.nan), votes, densities, "a").looks(1.0) == {}

@@ -16,7 +16,7 @@ from p2pml.ensemble.combine import blended, combine
 from p2pml.ensemble.common import Common
 from p2pml.ensemble.equations import LARGEST, Equations, most_bytes
 from p2pml.ensemble.features import ALL_BYTES, Features
-from p2pml.ensemble.knowledge import NO_GAIN, Decision, Knowledge, decide
+from p2pml.ensemble.knowledge import MOST_LOOKS, NO_GAIN, Decision, Knowledge, decide, looks_told
 from p2pml.ensemble.moments import Moments
 from p2pml.ensemble.schema import infer
 from p2pml.ensemble.sketch import Sketch
@@ -308,7 +308,8 @@ def test_last_words_with_a_common_vote_fit_into_an_entry() -> None:
         target="t" * 64,
         metrics=metrics,
     )
-    knows = Knowledge("a" * 32, "b" * 32, tried, sketch, sketch, 1.5, "d" * 64, "e" * 64, 0.3)
+    knows = Knowledge("a" * 32, "b" * 32, tried, sketch, sketch, 1.5, "d" * 64, "e" * 64, 0.3, 10.0)
+    knows = replace(knows, looks=looks_told({f"{at:032x}": 1.0 for at in range(MOST_LOOKS)}))
     words = LastWords("f" * 32, "n" * NAME_LIMIT, summary.last_words(), knows, 2**40)
     assert words.fits
     assert len(words.packed()) < 0.9 * VALUE_LIMIT

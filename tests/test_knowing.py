@@ -18,6 +18,7 @@ from p2pml.ensemble.combine import blended, combine
 from p2pml.ensemble.common import Common
 from p2pml.ensemble.equations import Equations
 from p2pml.ensemble.features import Features
+from p2pml.ensemble.home import Site
 from p2pml.ensemble.knowledge import NO_ROWS, NO_SPACE, NOT_COMPARED, Knowledge
 from p2pml.ensemble.moments import Moments
 from p2pml.errors import BadInput, NoVotes, RemoteError
@@ -84,12 +85,17 @@ async def at_home(peers: tuple[Peer, Peer]) -> None:
     )
 
 
+def sites_of(peer: Peer) -> dict[str, Site]:
+    return peer.knowing.sites(peer.colleagues.roll().voters, decided(peer))
+
+
 async def recognised_together(peers: tuple[Peer, Peer]) -> None:
     """Many rows from where one peer is are answered with its vote favoured, whoever is asked; questions that merely
     came at the same time are not."""
     rows: dict[str, list[object]] = {"x": [-at / 3 for at in range(1, 30)]}
     for peer in peers:
-        sites = peer.knowing.sites(peer.colleagues.roll().voters, decided(peer))
+        await soon(lambda peer=peer: len(sites_of(peer)) == 2, "both told how their rows look")  # type: ignore[misc]
+        sites = sites_of(peer)
         assert {site.name for site in sites.values()} == {"left", "right"}
         sure = {id: replace(site, favour=1e9) for id, site in sites.items()}
         with pytest.MonkeyPatch.context() as patch:

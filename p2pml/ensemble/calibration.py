@@ -143,12 +143,11 @@ class Calibration:
 
         return min((tenths for tenths in range(SHARES) if errors[tenths] <= errors[0]), key=total) / SHARES
 
-    def likeness(self, temperature: float) -> tuple[float, float] | None:
-        """How much more likely its own peer is by densities than by the numbers of training rows, of these rows as a
-        logarithm: the mean, and the deviation of one row. None where densities do not tell these rows at all."""
+    def likeness(self, temperature: float) -> tuple[float, float]:
+        """How much more likely a row's own peer is by densities than by the numbers of training rows, as a logarithm:
+        the mean over these rows, of which there are some, and the deviation of one."""
         at = TEMPERATURES.index(temperature)
-        told, apart = self.told[at], self._deviation(self.squares[at], self.told[at])
-        return None if self.rows == 0 or told < -SURE * apart else (told / self.rows, apart / math.sqrt(self.rows))
+        return self.told[at] / self.rows, self._deviation(self.squares[at], self.told[at]) / math.sqrt(self.rows)
 
     def _deviation(self, squares: float, total: float) -> float:
         """The standard error of a sum over the rows."""

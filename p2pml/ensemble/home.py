@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .calibration import SURE, TINY, losses, weights_at, with_truth
+from .calibration import SURE, TINY, Calibration, losses, weights_at, with_truth
 from .combine import Cast, density_weights, favoured, mixture, placed
 from .values import Floats
 from .vote import Vote
@@ -28,36 +28,69 @@ LEAST = 20
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """What a peer tells of its held-out rows: their sums, the factor for its vote on rows like these, and how much like
+    each peer's they look on average (`likeness`), by the peer's id."""
+
+    name: str
+    calibration: Calibration
+    favour: float
+    looks: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
-    """What there is to know a peer's rows by: how its `rows` held-out ones look, as `Calibration.likeness` says of one
-    of them, and the factor for its vote where they do. `name` is the peer's."""
+    """What there is to know a peer's rows by: how much like its own its `rows` held-out ones look, on average and with
+    which deviation of one, and on average those of all peers, `elsewhere`."""
 
     name: str
     rows: int
     mean: float
     deviation: float
+    elsewhere: float
     favour: float
+
+
+def sites_of(told: Mapping[str, Told], temperature: float) -> dict[str, Site]:
+    """The sites of peers, by id, of whose rows all others have told how they look."""
+    tried = [each for each in told.values() if each.calibration.rows]
+    rows = sum(each.calibration.rows for each in tried)
+    found = {}
+    for id, each in told.items():
+        if each.calibration.rows < LEAST or not all(id in other.looks for other in tried):
+            continue
+        elsewhere = sum(other.calibration.rows * other.looks[id] for other in tried) / rows
+        mean, deviation = each.calibration.likeness(temperature)
+        found[id] = Site(each.name, each.calibration.rows, mean, deviation, elsewhere, each.favour)
+    return found
+
+
+def likeness(ordered: Sequence[Cast], densities: Sequence[Floats], temperature: float) -> Floats:
+    """How much more likely each peer is by densities than by the numbers of training rows, as a logarithm, on average
+    over the rows, shape (peers,)."""
+    numbers = np.maximum([rows for *_, rows in ordered], 1)
+    shares = density_weights(numbers.tolist(), densities, temperature)
+    like: Floats = np.log(np.maximum(shares, TINY)).mean(axis=1) - np.log(numbers / numbers.sum())
+    return like
 
 
 def recognised(
     votes: Sequence[Cast], densities: Mapping[str, Floats], temperature: float, sites: Mapping[str, Site]
 ) -> tuple[str, float] | None:
     """The peer, of those whose `sites` are known by id, to which all rows of a question together look as much like its
-    own as its held-out ones do, and the factor for its vote; None where they look so to none, or are few."""
+    own as its held-out ones do, and more than all peers' do; and the factor for its vote. None where they look so to
+    none, or are few."""
     ordered = sorted(votes, key=lambda cast: cast[0])
     asked = len(ordered[0][1].values)
     if asked < LEAST:
         return None
-    numbers = np.maximum([rows for *_, rows in ordered], 1)
-    shares = density_weights(numbers.tolist(), [densities[peer] for peer, *_ in ordered], temperature)
-    likeness = np.log(np.maximum(shares, TINY)).mean(axis=1) - np.log(numbers / numbers.sum())
     best: tuple[float, str] | None = None
-    for (peer, *_), like in zip(ordered, likeness.tolist(), strict=True):
-        site = sites.get(peer)
-        if site is None or site.rows < LEAST:
+    likes = likeness(ordered, [densities[peer] for peer, *_ in ordered], temperature)
+    for (peer, *_), like in zip(ordered, likes.tolist(), strict=True):
+        if (site := sites.get(peer)) is None:
             continue
-        chance = SURE * site.deviation * math.sqrt(1 / asked + 1 / site.rows)
-        if like >= site.mean - chance and (best is None or like > best[0]):
+        bound = site.mean - SURE * site.deviation * math.sqrt(1 / asked + 1 / site.rows)
+        if site.elsewhere < bound <= like and (best is None or like > best[0]):
             best = like, peer
     return None if best is None or sites[best[1]].favour == 1.0 else (best[1], sites[best[1]].favour)
 
@@ -91,3 +124,11 @@ class Home:
         gain = float(gains.sum())
         error = math.sqrt(max(float(gains @ gains) - gain * gain / max(len(gains), 1), 0.0))
         return FAVOURS[best] if gain > error else 1.0
+
+    def looks(self, temperature: float) -> dict[str, float]:
+        """How much like each voter's these rows look on average, by id."""
+        ordered, known, *_ = with_truth(self.truth, self.votes)
+        if not known.any():
+            return {}
+        likes = likeness(ordered, [self.densities[peer][known] for peer, *_ in ordered], temperature)
+        return {peer: like for (peer, *_), like in zip(ordered, likes.tolist(), strict=True)}

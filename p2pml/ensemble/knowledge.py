@@ -5,15 +5,23 @@ It lives in the shared catalogue under the key `knowledge`; the moments themselv
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import math
+import struct
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
+
+import numpy as np
 
 from p2pml.errors import RemoteError
 
 from .calibration import TEMPERATURES, Calibration
-from .home import FAVOURS, Site
+from .home import FAVOURS, Site, Told, sites_of
 from .sketch import Sketch
+
+MOST_LOOKS, NAMED = 32, 8
+"""Voters of which a peer tells how much its rows look like theirs, at most, and digits that name one: an entry of the
+catalogue has 4 KiB, and of more voters votes may come as sums."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +31,8 @@ class Knowledge:
     rows, and `errors` how wrong the ensemble is there at `temperature` (None: by the mean). `density` is the SHA-256 of
     this peer's density in that space, packed, by which replicas of it are fetched, and `equations` that of what its
     rows say for the common vote there; `share` is what that vote has in the answers that `errors` are of,
-    and `favour` the factor for this peer's vote on rows like its own."""
+    `favour` the factor for this peer's vote on rows like its own, and `looks` how much like each voter's its held-out
+    rows look, by the first NAMED digits of the voter's id; float32, of at most MOST_LOOKS."""
 
     moments: str
     space: str | None = None
@@ -35,6 +44,7 @@ class Knowledge:
     equations: str | None = None
     share: float = 0.0
     favour: float = 1.0
+    looks: tuple[tuple[str, float], ...] = ()
 
     def to_data(self) -> dict[str, Any]:
         return {
@@ -48,6 +58,7 @@ class Knowledge:
             "equations": self.equations,
             "share": self.share,
             "favour": self.favour,
+            "looks": b"".join(bytes.fromhex(named) + struct.pack("<f", look) for named, look in self.looks),
             "crossed": None if self.calibration is None else self.calibration.crossed_data(),
         }
 
@@ -71,7 +82,10 @@ class Knowledge:
                     and favour in FAVOURS
                 ):
                     calibration = None if raw is None else Calibration.from_data(raw, more.get("crossed"))
-                    return cls(moments, space, calibration, usual, errors, heat, density, equations, share, favour)
+                    looks = _looks(more.get("looks", b""))
+                    return cls(
+                        moments, space, calibration, usual, errors, heat, density, equations, share, favour, looks
+                    )
         raise RemoteError("not what a peer says of what it knows")
 
 
@@ -147,15 +161,36 @@ def errors_known(known: Iterable[tuple[str, Knowledge | None]], decision: Decisi
 
 
 def sites_known(known: Iterable[tuple[str, str, Knowledge | None]], decision: Decision) -> dict[str, Site]:
-    """By peer id, of peers (id, name, knowledge) in the space of this decision, how their own rows are recognised."""
-    heat = decision.temperature
-    found = {}
-    for id, name, each in known:
-        if heat is None or each is None or each.calibration is None or each.space != decision.space:
-            continue
-        if (like := each.calibration.likeness(heat)) is not None:
-            found[id] = Site(name, each.calibration.rows, *like, each.favour)
-    return found
+    """By peer id, of peers (id, name, knowledge), how their own rows are recognised: of those of whose rows all others
+    have told how they look at the temperature of this decision, in its space."""
+    if decision.temperature is None:
+        return {}
+    ordered = list(known)
+    told = {}
+    for id, name, each in ordered:
+        if each is not None and each.calibration is not None:
+            same = (each.space, each.temperature) == (decision.space, decision.temperature)
+            looks = dict(each.looks) if same else {}
+            by_id = {other: looks[other[:NAMED]] for other, *_ in ordered if other[:NAMED] in looks}
+            told[id] = Told(name, each.calibration, each.favour, by_id)
+    return sites_of(told, decision.temperature)
+
+
+def looks_told(looks: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
+    """How rows look, by peer id, as `Knowledge` has it: nothing where it is of too many."""
+    if len(looks) > MOST_LOOKS:
+        return ()
+    return tuple((id[:NAMED], float(np.float32(look))) for id, look in sorted(looks.items()))
+
+
+def _looks(raw: object) -> tuple[tuple[str, float], ...]:
+    if isinstance(raw, bytes) and len(raw) % 8 == 0 and len(raw) <= 8 * MOST_LOOKS:
+        looks = tuple(
+            (raw[at : at + 4].hex(), struct.unpack("<f", raw[at + 4 : at + 8])[0]) for at in range(0, len(raw), 8)
+        )
+        if all(math.isfinite(look) for _, look in looks):
+            return looks
+    raise RemoteError("not what a peer says of how its rows look")
 
 
 def _is_sha256(text: object) -> TypeGuard[str | None]:

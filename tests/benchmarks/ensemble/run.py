@@ -30,7 +30,7 @@ from p2pml.ensemble.density import Density
 from p2pml.ensemble.equations import Equations
 from p2pml.ensemble.features import Features
 from p2pml.ensemble.holdout import split
-from p2pml.ensemble.home import Site, recognised
+from p2pml.ensemble.home import Told, recognised, sites_of
 from p2pml.ensemble.metrics import ClassificationStatistics, RegressionStatistics
 from p2pml.ensemble.models import train
 from p2pml.ensemble.moments import MIN_COUNT, Moments
@@ -91,11 +91,11 @@ class Rules:
         self.share = total.share(self.heat)
         self.gram = functools.reduce(Gram.merge, (trial.gram for trial in trials.values()))
         self.favours = {name: (name, trial.home.favour(self.heat, self.share)) for name, trial in trials.items()}
-        self.sites = {
-            name: Site(name, trial.calibration.rows, *like, self.favours[name][1])
+        told = {
+            name: Told(name, trial.calibration, self.favours[name][1], trial.home.looks(self.heat or 1.0))
             for name, trial in trials.items()
-            if self.heat is not None and (like := trial.calibration.likeness(self.heat)) is not None
         }
+        self.sites = sites_of(told, self.heat or 1.0)
         errors = {name: trial.errors_at(self.heat, self.share) for name, trial in trials.items()}
         self.errors = {name: sketch for name, sketch in errors.items() if sketch is not None}
 
