@@ -59,6 +59,9 @@ def main() -> None:
             while not peer.ready():
                 time.sleep(0.02)
             slowest = time.monotonic() - began
+        except BaseException:
+            print(peer.log.read_text()[-4_000:], f"its exit code: {peer.process and peer.process.poll()}", flush=True)
+            raise
         finally:
             peer.end()
             other.end()
