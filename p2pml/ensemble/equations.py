@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from p2pml.errors import RemoteError
 
+from . import triangle
 from .features import Features
 from .fields import check_classes
 from .values import MAX_TEXT, Columns, Floats
@@ -117,7 +118,7 @@ class Equations:
             "rows": self.rows,
             "seen": self.seen,
             "means": self.means.astype("<f4").tobytes(),
-            "gram": self.gram[np.triu_indices(len(self.gram))].astype("<f4").tobytes(),
+            "gram": triangle.packed(self.gram, "<f4"),
             "target": self.target.astype("<f8").tobytes(),
             "cross": self.cross.astype("<f4").tobytes(),
             "spread": self.spread.astype("<f8").tobytes(),
@@ -182,9 +183,7 @@ def _read(data: Any, features: Features) -> Equations:
     rows, seen = data["rows"], data["seen"]
     if type(rows) is not int or type(seen) is not int or not 0 < seen <= rows < 2**53:
         raise ValueError("numbers of rows that cannot be")
-    gram = np.zeros((width, width))
-    gram[np.triu_indices(width)] = _floats(data["gram"], "<f4", (width * (width + 1) // 2,))
-    gram += np.triu(gram, 1).T
+    gram = triangle.unpacked(_floats(data["gram"], "<f4", (width * (width + 1) // 2,)), width)
     means, cross = _floats(data["means"], "<f4", (width,)), _floats(data["cross"], "<f4", (width, outputs))
     target, spread = _floats(data["target"], "<f8", (outputs,)), _floats(data["spread"], "<f8", (outputs,))
     if classes is not None and not ((target >= 0).all() and target.sum() <= 1 + 1e-6):

@@ -1,4 +1,4 @@
-"""Symmetric matrices as they travel: the upper triangle, row by row, as raw little-endian float64."""
+"""Symmetric matrices as they travel: the upper triangle, row by row, as raw little-endian numbers."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from .values import Floats
 
 
-def packed(matrix: Floats) -> bytes:
-    """The upper triangle of a square matrix."""
-    return matrix[_above(len(matrix))].astype("<f8").tobytes()
+def packed(matrix: Floats, kind: str = "<f8") -> bytes:
+    """The upper triangle of a square matrix, as numbers of this kind."""
+    return matrix[_above(len(matrix))].astype(kind).tobytes()
 
 
 def unpacked(upper: Floats, size: int) -> Floats:
