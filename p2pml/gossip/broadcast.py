@@ -127,7 +127,10 @@ class Broadcasts(Generic[T]):
         return [news.item for _, news in taken]
 
     def _file(self, subject: str, news: News[T]) -> None:
-        self._by_since.setdefault(news.since, {})[subject] = news
+        waiting = self._by_since.get(news.since)
+        if waiting is None:
+            waiting = self._by_since[news.since] = {}
+        waiting[subject] = news
 
     def _unfile(self, subject: str, news: News[T]) -> None:
         waiting = self._by_since[news.since]

@@ -144,11 +144,11 @@ class Membership:
         before = None if known is None else _shown(known, context.members.address(known))
         if known is None:
             self._make_room()
-        mark = 0 if known is None else context.mark(known)
         if not context.members.put(record, context.now):
             context.counters["members_refused"] += 1
             return
-        context.state ^= mark ^ context.mark(record)
+        if known is None or known.rank != record.rank:  # another accuser leaves the mark as it is
+            context.state ^= (0 if known is None else context.mark(known)) ^ context.mark(record)
         if spread:
             context.spread(record)
         if before != _shown(record, context.members.address(record)):

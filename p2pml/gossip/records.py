@@ -142,10 +142,10 @@ def merge(one: Record, other: Record) -> Record:
     """Join two claims about one member: the higher rank, and between equals all that they say together."""
     if one.rank != other.rank:
         return one if one.rank > other.rank else other
-    known = one.accusers == other.accusers or {*other.accusers} <= {*one.accusers}
-    if known and one.address == other.address and one.name == other.name:
+    alike = one.address == other.address and one.name == other.name
+    if alike and (one.accusers == other.accusers or {*other.accusers} <= {*one.accusers}):
         return one
-    first = max(one, other, key=_presentation)
+    first = one if alike else max(one, other, key=_presentation)
     return believed(first, first.status, *one.accusers, *other.accusers)
 
 
