@@ -36,7 +36,7 @@ EVALUATION_DEADLINE = 60.0
 """Seconds for an evaluation where the user sets none: every peer asks every other for all its held-out rows."""
 MAX_DEADLINE = 3600.0
 """Longest deadline that can be asked for: an hour bounds what a forgotten request can hold."""
-QUICK_PRODUCTS = 10**6
+QUICK_PRODUCTS = 4 * 10**6
 """Multiplications up to which the common vote is cast on the event loop: half a millisecond."""
 SMALL = 16
 """Rows of a question that may share its way with others: one of more gains nothing."""

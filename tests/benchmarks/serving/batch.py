@@ -38,6 +38,7 @@ LIMIT_ROWS = 10_000
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", type=int)
+    parser.add_argument("--combine", default="mean", help="that of the three forests; auto adds the common vote")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="p2pml-batch-") as there:
         folder = Path(there)
@@ -48,7 +49,7 @@ def main() -> None:
             before_it = forests.measure()
             whole, resumed = folder / "whole.parquet", folder / "resumed.parquet"
             began, before, used = time.monotonic(), sum(peer.cpu() for peer in peers), client_time()
-            predict(peers[0], big, whole).wait()
+            predict(peers[0], big, whole, asked.combine).wait()
             wall = time.monotonic() - began
             both = zip(before_it, forests.measure(), strict=True)
             most, least = ((before + after) / 2 for before, after in both)
@@ -60,10 +61,10 @@ def main() -> None:
             print(f"{cost:.1f}, of which the client {1e6 * client / asked.rows:.1f}; the three forests alone")
             print(f"{least:.1f}: {least / cost:.0%} of the limit", flush=True)
             print("most memory, MB:", *(f"{each:.0f}" for each in (client_memory(), *map(memory, peers))))
-            killed = predict(peers[0], big, resumed)
+            killed = predict(peers[0], big, resumed, asked.combine)
             time.sleep(wall / 2)
             killed.send_signal(signal.SIGKILL)
-            print(f"killed: {killed.wait()}; resumed: {predict(peers[0], big, resumed).wait()}")
+            print(f"killed: {killed.wait()}; resumed: {predict(peers[0], big, resumed, asked.combine).wait()}")
             print(
                 "equal" if filecmp.cmp(whole, resumed, shallow=False) else "NOT EQUAL",
                 f"{whole.stat().st_size:,} bytes",
@@ -123,10 +124,10 @@ def _measure(core: int) -> tuple[float, float]:
     return sorted(rates)[2], sorted(costs)[2]
 
 
-def predict(peer: RealPeer, big: Path, output: Path) -> subprocess.Popen[bytes]:
+def predict(peer: RealPeer, big: Path, output: Path, rule: str) -> subprocess.Popen[bytes]:
     """`p2pml predict`, which goes on where one before it stopped."""
     command = [sys.executable, "-m", "p2pml.cli", "predict", str(big), "--output", str(output), "--resume"]
-    command += ["--peer", f"127.0.0.1:{peer.port}"]
+    command += ["--peer", f"127.0.0.1:{peer.port}", "--combine", rule]
     return subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | {"P2PML_HOST": "127.0.0.1"})
 
 
