@@ -25,6 +25,7 @@ from p2pml.errors import RemoteError
 from p2pml.gossip import Member
 
 from .pieces import Fetcher
+from .training import give_memory_back
 
 TOGETHER = 8
 """Peers whose equations are fetched at once: each may be some MB."""
@@ -92,6 +93,8 @@ class Pooling:
         if self._added == self._packed.keys() & told.keys():
             return False
         self.common = await asyncio.to_thread(self._add_up, features, told)
+        # Some 100 MB of products, at the most features.
+        await asyncio.to_thread(give_memory_back)
         self._added = self._packed.keys() & told.keys()
         return True
 

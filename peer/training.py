@@ -220,7 +220,7 @@ class Trainer:
         compiled = outcome["model"].startswith(ARRAYS)
         model: Model | CompiledModel = load_compiled(body) if compiled else pickle.loads(body)  # noqa: S301
         del body
-        _give_memory_back()
+        give_memory_back()
         return Trained(
             model=model,
             schema=Schema.from_data(outcome["schema"]),
@@ -253,7 +253,7 @@ def _versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in ("scikit-learn", "onnxruntime", "numpy")}
 
 
-def _give_memory_back() -> None:
-    """Return what loading freed to the system: a forest's worth again, which glibc would keep."""
+def give_memory_back() -> None:
+    """Return what was freed to the system: after loading a forest's worth again, which glibc would keep."""
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)

@@ -79,12 +79,16 @@ class Equations:
         def mixed(first: Floats, second: Floats, apart: Floats | float = 0.0) -> Floats:
             return first + share * (second - first) + share * (1 - share) * apart
 
+        # As `mixed`, row by row: all at once would take several times the memory of the products.
+        gram = np.empty_like(one.gram)
+        for row, far in enumerate(step.tolist()):
+            gram[row] = mixed(one.gram[row], two.gram[row], far * step)
         return Equations(
             classes,
             rows,
             one.seen + two.seen,
             mixed(one.means, two.means),
-            mixed(one.gram, two.gram, np.outer(step, step)),
+            gram,
             mixed(one.target, two.target),
             mixed(one.cross, two.cross, np.outer(step, leap)),
             mixed(one.spread, two.spread, np.square(leap)),
@@ -193,9 +197,9 @@ def _read(data: Any, features: Features) -> Equations:
     # Cauchy and Schwarz, with room for what float32 rounds.
     lengths, wide = np.sqrt(gram.diagonal()) + 1e-6, np.sqrt(spread) * (1 + 1e-6)
     room = 1 + 1e-4
-    if (np.abs(gram) > np.outer(lengths, lengths) * room).any() or (
-        np.abs(cross) > np.outer(lengths, wide) * room + 1e-30
-    ).any():
+    # Row by row: all at once would take several times the memory of the products.
+    beyond = any((np.abs(row) > lengths * (length * room)).any() for row, length in zip(gram, lengths, strict=True))
+    if beyond or (np.abs(cross) > np.outer(lengths, wide) * room + 1e-30).any():
         raise ValueError("sums of products that no rows have")
     return Equations(classes, rows, seen, means, gram, target, cross, spread)
 
