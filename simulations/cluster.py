@@ -39,8 +39,8 @@ from p2pml.gossip import (
     StreamReceived,
     TimerFired,
 )
+from p2pml.gossip.acquaint import acquaint
 from p2pml.gossip.directory import Directory
-from p2pml.gossip.node import acquaint
 from p2pml.gossip.wire import Wire
 
 from .clock import MICROSECONDS, Clock, Happening

@@ -21,7 +21,7 @@ same object.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from . import limits
@@ -476,26 +476,3 @@ _HEARERS: dict[type[Message], Callable[[Node, Any, Packet, Address], object]] = 
     Wants: lambda node, wants, packet, source: node._sync.on_wants(wants, source),
     More: lambda node, more, packet, source: node._sync.on_more(source),
 }
-
-
-def acquaint(nodes: Sequence[Node]) -> None:
-    """Let nodes that have started know one another at once, as if they had been together for long.
-
-    For simulations of what comes after: to meet through seeds takes each node a claim about each other. The nodes
-    share a directory.
-    """
-    first, *others = [node._context for node in nodes]
-    for node in nodes:
-        node._open_catalogue()
-    for other in others:
-        first.members.put(other.own, other.now)
-        shelf = other.catalogue.delta(other.me.id, other.own.epoch, (0, 0), limits.STREAM_LIMIT)[0]
-        assert shelf is not None
-        first.catalogue.apply(shelf)
-        first.state ^= other.state
-    first.hush()
-    for other in others:
-        other.members.copy(first.members)
-        other.catalogue.copy(first.catalogue)
-        other.state = first.state
-        other.hush()
