@@ -195,7 +195,7 @@ class Peer:
             self.voting,
             wire,
             self.fetcher,
-            Pooling(self.fetcher, self.options.min_count, tells=self.options.replicas > 0),
+            Pooling(self.fetcher, self.store, self.options.min_count, tells=self.options.replicas > 0),
             lambda said: self._tell(SetEntry(KNOWLEDGE, said)),
         )
         self.replicas = Replicas(

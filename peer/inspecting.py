@@ -12,6 +12,7 @@ from p2pml.errors import BadInput, RemoteError
 
 from .compiling import ARRAYS, PICKLED
 from .held import LastWords
+from .pooling import SUMS
 from .shelf import HELD, REPLICA
 from .store import FORMAT, verified
 
@@ -33,6 +34,7 @@ KINDS = {
     "sample-": "sample of the rows",
     HELD: "what a replica is of",
     REPLICA: "piece of a replica",
+    SUMS: "sums of others for the common vote",
 }
 """What a file holds, by its name or by how that begins."""
 

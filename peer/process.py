@@ -18,6 +18,7 @@ from p2pml.gossip.limits import NAME_LIMIT
 
 from . import logs
 from .daemon import Peer, default_name
+from .memory import return_large_pieces
 from .options import PeerOptions
 from .store import Store, default_folder
 
@@ -38,6 +39,7 @@ def run_peer(options: PeerOptions) -> None:
     # Threads of OpenMP that spin while they wait starve the other peers of a machine: a training took 20 times
     # as long beside three others. Set before scikit-learn is loaded; the training process inherits it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    return_large_pieces()
     sys.setswitchinterval(TURN)
     # A user's own `package.module:factory` lies beside the data; last on the path, it cannot hide a library.
     sys.path.append(os.getcwd())

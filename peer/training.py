@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import importlib.metadata
 import pickle
 import sys
@@ -24,6 +23,7 @@ from p2pml.ensemble.typed import Typed
 from p2pml.errors import BadInput
 
 from .compiling import ARRAYS, PICKLED, load_compiled
+from .memory import return_small_pieces
 from .options import PeerOptions
 from .showing import SAMPLE, read_moments, read_sample
 from .store import Store, digest_of
@@ -220,7 +220,7 @@ class Trainer:
         compiled = outcome["model"].startswith(ARRAYS)
         model: Model | CompiledModel = load_compiled(body) if compiled else pickle.loads(body)  # noqa: S301
         del body
-        give_memory_back()
+        return_small_pieces()
         return Trained(
             model=model,
             schema=Schema.from_data(outcome["schema"]),
@@ -251,9 +251,3 @@ class Trainer:
 def _versions() -> dict[str, str]:
     """Of the libraries that a model depends on: each is a file to be read."""
     return {name: importlib.metadata.version(name) for name in ("scikit-learn", "onnxruntime", "numpy")}
-
-
-def give_memory_back() -> None:
-    """Return what was freed to the system: after loading a forest's worth again, which glibc would keep."""
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
-        libc.malloc_trim(0)

@@ -8,7 +8,7 @@ found ("Analytic Federated Learning", He et al. 2025). They are moved when two a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -28,6 +28,8 @@ EQUATIONS = 1
 """Version of features and of what is told of them."""
 LARGEST = 1e30
 """Numbers in them, at most: products of any two are finite."""
+BLOCK = 500
+"""Rows whose features are in memory at once: 6 MB."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,13 +60,17 @@ class Equations:
         classes, outputs = _outputs(truth[known], least)
         if len(outputs) < max(1, least) or outputs.shape[1] == 0:
             return None
-        table = _hushed(features, features.places(columns)[known], least)
-        means, target = table.mean(axis=0), outputs.mean(axis=0)
-        table -= means
+        tables = _Hushed.of(features, features.places(columns)[known], least)
+        seen, target = len(outputs), outputs.mean(axis=0)
         outputs = outputs - target
-        seen = len(table)
-        gram, cross, spread = table.T @ table / seen, table.T @ outputs / seen, np.square(outputs).mean(axis=0)
-        return cls(classes, max(rows, seen), seen, means, gram, target, cross, spread)
+        means = sum(table.sum(axis=0) for table in tables) / seen
+        gram, cross = np.zeros((features.width,) * 2), np.zeros((features.width, outputs.shape[1]))
+        for block, table in zip(_blocks(seen), tables, strict=True):
+            table -= means
+            gram += table.T @ table
+            cross += table.T @ outputs[block]
+        gram /= seen
+        return cls(classes, max(rows, seen), seen, means, gram, target, cross / seen, np.square(outputs).mean(axis=0))
 
     def merge(self, other: Equations) -> Equations:
         """Of both sets of rows together."""
@@ -161,17 +167,30 @@ def _outputs(truth: NDArray[Any], least: int) -> tuple[tuple[str, ...] | None, F
     return classes, outputs
 
 
-def _hushed(features: Features, places: Floats, least: int) -> Floats:
-    """The features of rows, of which no unit tells fewer than `least` rows from the others."""
-    table = np.empty((len(places), features.width))
-    table[:, : features.axes] = places
-    units = table[:, features.axes :]
-    units[:] = features.units(places)
-    on = (units > 0).sum(axis=0)
-    units[:, on < least] = 0.0
-    turned = len(places) - on >= least
-    units[:, turned] = np.maximum(units[:, turned], 0.0)
-    return table
+@dataclass(frozen=True, slots=True, eq=False)
+class _Hushed:
+    """The features of rows, some at a time, of which no unit tells fewer than `least` rows from the others."""
+
+    features: Features
+    places: Floats
+    off: NDArray[np.bool_]
+    turned: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, features: Features, places: Floats, least: int) -> _Hushed:
+        on = sum((features.units(places[block]) > 0).sum(axis=0) for block in _blocks(len(places)))
+        return cls(features, places, on < least, len(places) - on >= least)
+
+    def __iter__(self) -> Iterator[Floats]:
+        for block in _blocks(len(self.places)):
+            units = self.features.units(self.places[block])
+            units[:, self.off] = 0.0
+            np.maximum(units, 0.0, out=units, where=self.turned)
+            yield np.hstack([self.places[block], units])
+
+
+def _blocks(rows: int) -> Iterator[slice]:
+    return (slice(start, start + BLOCK) for start in range(0, rows, BLOCK))
 
 
 def _read(data: Any, features: Features) -> Equations:
