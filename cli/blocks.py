@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, time
 from functools import partial
 from typing import TypeVar
 
+from p2pml.ensemble.lines import Lines
 from p2pml.errors import BadInput
 from p2pml.peer.blocks import BLOCK_BYTES, BLOCK_ROWS, Block, halved, size_of
 
@@ -69,7 +70,7 @@ def _gather(file: str, skip: int, reached: Callable[[float], None]) -> Generator
 
     # Not sys.stdin: a reader that waits for input would hold its lock when the program ends.
     source = open(0, "rb", closefd=False) if file == "-" else file  # noqa: SIM115 (there is nothing to close)
-    data: dict[str, list[object]] = {}
+    parts: list[Mapping[str, Sequence[object]]] = []
     first_row, rows, size, left = skip + 1, 0, 0, skip
     for table in read_blocks(source, READ_ROWS, reached):
         if left >= table.rows > 0:
@@ -82,21 +83,34 @@ def _gather(file: str, skip: int, reached: Callable[[float], None]) -> Generator
                 continue
             start = max(begin, left)
             if rows and (size + weight > BLOCK_BYTES or rows + end - start > BLOCK_ROWS):
-                yield Block(data, rows, first_row)
-                data, first_row, rows, size = {}, first_row + rows, 0, 0
-            for name, cells in columns.items():
-                data.setdefault(name, []).extend(cells[start:end])
+                yield Block(_joined(parts), rows, first_row)
+                parts, first_row, rows, size = [], first_row + rows, 0, 0
+            whole = end - start == table.rows
+            parts.append(columns if whole else {name: _plain(cells[start:end]) for name, cells in columns.items()})
             rows += end - start
             size += weight
         left = 0
     if left:
         raise BadInput(f"{file} has fewer than the {skip:,} rows that the interrupted run has read.")
     if rows or first_row == 1:
-        yield Block(data, rows, first_row)
+        yield Block(_joined(parts), rows, first_row)
 
 
-def _plain(cells: list[object]) -> list[object]:
-    """Cells as JSON can have them; Parquet has dates and times too."""
+def _joined(parts: Sequence[Mapping[str, Sequence[object]]]) -> dict[str, Sequence[object]]:
+    """Each column's cells, one part after the other."""
+    found: dict[str, Sequence[object]] = {}
+    for name in parts[0] if parts else ():
+        lines = [cells for part in parts if isinstance(cells := part[name], Lines)]
+        found[name] = (
+            Lines.joined(lines) if len(lines) == len(parts) else [cell for part in parts for cell in part[name]]
+        )
+    return found
+
+
+def _plain(cells: Sequence[object]) -> Sequence[object]:
+    """Cells as JSON can have them; Parquet has dates and times too. Texts are packed while they are near."""
+    if (lines := Lines.of(cells)) is not None:
+        return lines
     return cells if _PLAIN.issuperset(map(type, cells)) else [_plain_cell(cell) for cell in cells]
 
 

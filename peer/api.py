@@ -13,6 +13,7 @@ from aiohttp import web
 
 from p2pml.ensemble.summary import FitCommand
 from p2pml.ensemble.typed import Typed
+from p2pml.ensemble.values import Columns
 from p2pml.errors import BadInput, NoVotes
 
 from .answering import Answering
@@ -401,7 +402,7 @@ async def _off_the_loop(raw: bytes, work: Callable[P, T], *how: P.args, **more: 
     return await asyncio.to_thread(work, *how, **more)
 
 
-async def _rows(asked: PredictRequest | EvaluateRequest) -> tuple[dict[str, list[object]], int]:
+async def _rows(asked: PredictRequest | EvaluateRequest) -> tuple[Columns, int]:
     many = len(asked.rows or asked.data or ()) > QUICK
     columns, rows = await asyncio.to_thread(columns_of, asked) if many else columns_of(asked)
     if rows == 0:

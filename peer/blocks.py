@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from dataclasses import dataclass
 from typing import TypeVar
 
+from p2pml.ensemble.lines import Lines
+
 T = TypeVar("T")
 
-IN_FLIGHT = 2
+IN_FLIGHT = 3
 """Blocks at a peer at once: one is answered while another travels, and no more are held in memory."""
 
 BLOCK_ROWS = 10_000
@@ -24,7 +26,7 @@ BLOCK_BYTES = 3 * 2**20
 class Block:
     """Some rows of a table, column by column; `first_row` is the number of the first, counted from 1."""
 
-    columns: dict[str, list[object]]
+    columns: dict[str, Sequence[object]]
     rows: int
     first_row: int
 
@@ -35,6 +37,8 @@ def size_of(columns: Mapping[str, Sequence[object]]) -> int:
 
 
 def _size(cells: Sequence[object]) -> int:
+    if isinstance(cells, Lines):
+        return len(cells.text)
     try:
         return sum(map(len, cells))  # type: ignore[arg-type]
     except TypeError:

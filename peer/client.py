@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import aiohttp
 import msgspec
 
+from p2pml.ensemble.lines import Lines
 from p2pml.errors import BadInput, NoVotes, P2pmlError, PeerUnreachable, RemoteError
 
 from .answers import Ballot, DriftReport, Evaluated, Fitted, Peers, Predicted
@@ -244,7 +245,8 @@ class PeerClient:
     ) -> Any:
         assert self._session is not None, "a PeerClient is used inside `async with`"
         if path == PREDICT_PATH and columns is not None and (link := await self._linked(seconds)) is not None:
-            asked = {**(body or {}), "columns": list(columns), "cells": list(columns.values())}
+            cells = [each.text if isinstance(each, Lines) else each for each in columns.values()]
+            asked = {**(body or {}), "columns": list(columns), "cells": cells}
             content = msgspec.msgpack.encode(asked)
             with self._troubles(seconds):
                 answered = await link.ask(Question.PREDICT, content, seconds)

@@ -52,7 +52,8 @@ async def test_rows_as_records_and_as_columns_mean_the_same(peer: Peer) -> None:
     records = [dict(zip(ROWS["columns"], row, strict=True)) for row in ROWS["data"]]
     turned = {"columns": ROWS["columns"][::-1], "data": [row[::-1] for row in ROWS["data"]]}
     by_column = {"columns": ROWS["columns"], "cells": list(zip(*ROWS["data"], strict=True))}
-    bodies = (ROWS, {"rows": records}, turned, by_column)
+    lines = ["\n".join(map(str, cells)) for cells in by_column["cells"]]
+    bodies = (ROWS, {"rows": records}, turned, by_column, {**by_column, "cells": lines})
     answers = [(await ask(peer, "/v1/predict", body)).data["predictions"] for body in bodies]
     assert all(answer == answers[0] for answer in answers)
 
@@ -76,8 +77,9 @@ async def test_msgpack_is_answered_in_kind(peer: Peer) -> None:
         (b'{"rows": []}', "no rows"),
         (b'{"columns": [], "cells": []}', "no rows"),
         (b'{"columns": ["height"], "data": [[1]], "cells": [[1]]}', "either"),
-        (b'{"columns": ["height", "width"], "cells": [[1]]}', "1 lists for 2 columns"),
+        (b'{"columns": ["height", "width"], "cells": [[1]]}', "1 columns for 2 names"),
         (b'{"columns": ["height", "width"], "cells": [[1], [1, 2]]}', "2 cells"),
+        (b'{"columns": ["height", "width"], "cells": ["1", "1\\n2"]}', "2 cells"),
         (b'{"columns": ["height", "height"], "cells": [[1], [1]]}', "twice"),
         (b'{"rows": [{"height": 1, "width": 2, "colour": "red"}], "combine": "vibes"}', "combine"),
         (b'{"rows": [{"height": 1, "width": 2, "colour": "red"}], "deadline": 0}', "deadline"),

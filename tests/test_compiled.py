@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from sklearn import ensemble, linear_model, naive_bayes, neighbors, neural_network, svm, tree
 
-from p2pml.ensemble import compiled as compiling
+from p2pml.ensemble import values
 from p2pml.ensemble.compiled import CompiledModel, Difference, verify
 from p2pml.ensemble.extraction import NotCompiled
 from p2pml.ensemble.models import MODELS, Model, train
@@ -258,7 +258,7 @@ def test_a_vote_does_not_depend_on_how_rows_are_cut(name: str, monkeypatch: pyte
     """Large inputs run in blocks, so that memory stays flat."""
     model = trained(name, "four")
     whole = compiled(model).vote(ROWS).values
-    monkeypatch.setattr(compiling, "BLOCK_NUMBERS", 700)
+    monkeypatch.setattr(values, "NEAR", 700)
     assert compiled(model).vote(ROWS).values == pytest.approx(whole, abs=1e-12)
 
 

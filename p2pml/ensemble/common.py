@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .equations import Equations
 from .features import Features
 from .space import FAR
-from .values import Columns, Floats
+from .values import Columns, Floats, blocks
 from .vote import Vote
 
 RIDGES = tuple(10.0 ** (step / 2) for step in range(-10, 5))
@@ -24,9 +26,6 @@ RIDGES = tuple(10.0 ** (step / 2) for step in range(-10, 5))
 SHARP = 8.0
 """What a regression says of a class is times this its logarithm: least squares say too little where classes are easily
 told apart, and its probabilities would count for little beside those of votes."""
-
-BLOCK = 1_000
-"""Rows whose features are in memory at once: 12 MB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,14 +62,22 @@ class Common:
         offsets = total.target - total.means @ coefficients
         return cls(features, total.classes, coefficients, offsets, middle - reach, middle + reach, total.rows, peers)
 
+    @cached_property
+    def _narrow(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """How places become units."""
+        return self.features.weights.astype(np.float32), self.features.offsets.astype(np.float32)
+
     def vote(self, columns: Columns, first_row: int = 1) -> Vote:
         """The vote on every row."""
         places = self.features.places(columns, first_row)
         near, units = self.coefficients[: self.features.axes], self.coefficients[self.features.axes :]
         scores = places @ near + self.offsets
-        for start in range(0, len(places), BLOCK):
-            block = slice(start, start + BLOCK)
-            scores[block] += np.maximum(self.features.units(places[block]), 0.0) @ units
+        # In float32 a row's units take half the time; of a score that is a millionth.
+        narrow, (weights, offsets) = places.astype(np.float32), self._narrow
+        for block in blocks(len(places), len(units)):
+            found = narrow[block] @ weights
+            found += offsets
+            scores[block] += np.maximum(found, 0.0, out=found).astype(np.float64) @ units
         if self.classes is None:
             return Vote(None, np.clip(scores[:, 0], self.low, self.high))
         powers = np.exp(SHARP * (scores - scores.max(axis=1, keepdims=True)))

@@ -20,9 +20,6 @@ from .vote import Vote
 TOLERANCE = 1e-5
 """How far a compiled model may be from scikit-learn: in a probability, or as a part of a predicted number."""
 
-BLOCK_NUMBERS = 4_194_304
-"""Numbers that stand between two layers at once: rows are run in blocks, so that memory does not grow with them."""
-
 
 class CompiledModel:
     """A model that votes as the `Model` it was made from, many times faster for few rows. Safe to use from several
@@ -34,7 +31,8 @@ class CompiledModel:
         self.encoder: Encoder = portable.encoder
         self.classes = portable.classes
         self.rows = portable.rows
-        self._block = max(1, BLOCK_NUMBERS // portable.arrays.body.widest(portable.arrays.width))
+        self._widest = portable.arrays.body.widest(portable.arrays.width)
+        self._none = np.empty((0, 1 if self.classes is None else len(self.classes)))
         graph = build(portable.arrays)
         try:
             self._session = onnxruntime.InferenceSession(graph, _options(), providers=["CPUExecutionProvider"])
@@ -43,8 +41,9 @@ class CompiledModel:
 
     def vote(self, columns: Columns, first_row: int = 1) -> Vote:
         """What this model says about each row; BadInput where a cell cannot be read."""
-        features = self.encoder.encode(columns, first_row).astype(np.float64)
-        values = self._run(features) if 0 < len(features) <= self._block else self._in_blocks(features)
+        # In blocks, so that memory does not grow with the rows.
+        said = [self._run(features) for _, features in self.encoder.blocks(columns, first_row, self._widest)]
+        values = said[0] if len(said) == 1 else np.concatenate([self._none, *said])
         # A sum of finite numbers may overflow, but not one of probabilities or of anything that was trained on.
         if not np.isfinite(values.sum()):
             raise BadInput(f"the model {self.name} does not give one finite number a row: train it anew")
@@ -53,11 +52,6 @@ class CompiledModel:
     def _run(self, features: Floats) -> Floats:
         values: Floats = self._session.run([OUTPUT], {INPUT: features})[0]
         return values
-
-    def _in_blocks(self, features: Floats) -> Floats:
-        empty = np.empty((0, 1 if self.classes is None else len(self.classes)))
-        starts = range(0, len(features), self._block)
-        return np.concatenate([empty, *(self._run(features[at : at + self._block]) for at in starts)])
 
 
 @dataclass(frozen=True, slots=True)

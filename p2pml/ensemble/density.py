@@ -17,7 +17,7 @@ import numpy as np
 
 from p2pml.errors import RemoteError
 
-from .values import Floats
+from .values import Floats, blocks
 
 COMPONENTS, ROWS_EACH = 10, 20
 """Components of a mixture at most, and how many rows there are for each."""
@@ -25,8 +25,6 @@ STEPS = 60
 """Steps of a fit at most; later ones move the density by less than its error."""
 ENOUGH = 1e-4
 """Gain of log-density a row below which a fit ends."""
-BLOCK = 1_000
-"""Points that are looked at together: what comes of them in between stays in a processor's cache."""
 
 MAX_BYTES = 2**20
 """Bytes of a density from another peer: ten components in 24 dimensions are 50 kB."""
@@ -79,28 +77,30 @@ class Density:
 
     def log_density(self, points: Floats) -> Floats:
         """The natural logarithm of the density at each point, shape (rows,)."""
-        if len(points) <= BLOCK:
-            return _log_sum(self._each(points))
-        blocks = [points[start : start + BLOCK] for start in range(0, len(points), BLOCK)]
-        return np.concatenate([_log_sum(self._each(block)) for block in blocks])
+        logs = np.empty(len(points))
+        for block in blocks(len(points), self.means.size):
+            logs[block] = _log_sum(self._each(points[block]))
+        return logs
 
     def _each(self, points: Floats) -> Floats:
-        """Shape (rows, components): the logarithm of each component's weighted density."""
-        turn, shift = self._turned
+        """Shape (components, rows): the logarithm of each component's weighted density."""
+        turn, shift, halves = self._turned
         turned = points @ turn
         turned -= shift
         np.square(turned, out=turned)
-        each: Floats = turned.reshape(len(points), *self.means.shape).sum(axis=2)
-        each *= -0.5
-        each += self.offsets
+        # A product of matrices adds up several times faster than a sum over a short axis.
+        each: Floats = halves @ turned.T
+        each += self.offsets[:, None]
         return each
 
     @cached_property
-    def _turned(self) -> tuple[Floats, Floats]:
-        """All factors side by side, shape (width, components * width), and the means so turned."""
+    def _turned(self) -> tuple[Floats, Floats, Floats]:
+        """All factors side by side, shape (width, components * width), the means so turned, and what adds up minus half
+        of each component's squares, shape (components, components * width)."""
         count, width = self.means.shape
         flat = self.factors.transpose(1, 0, 2).reshape(width, count * width)
-        return flat, np.einsum("kd,kde->ke", self.means, self.factors).reshape(count * width)
+        shift = np.einsum("kd,kde->ke", self.means, self.factors).reshape(count * width)
+        return flat, shift, np.repeat(np.eye(count) * -0.5, width, axis=1)
 
 
 _ARRAYS = ("means", "factors", "offsets")
@@ -149,7 +149,7 @@ def _fitted(points: Floats, count: int, generator: np.random.Generator) -> Densi
         if left == 0 or total - last < ENOUGH * rows or count == 1:
             return density
         last = total
-        shares = np.exp(each - logs[:, None])
+        shares = np.exp(each - logs).T
 
 
 def _maximised(points: Floats, shares: Floats, prior: float, pull: Floats) -> Density:
@@ -184,7 +184,7 @@ def _first_shares(points: Floats, count: int, generator: np.random.Generator) ->
 
 
 def _log_sum(each: Floats) -> Floats:
-    """The logarithm of the sum of exponentials over the last axis."""
-    top = each.max(axis=1)
-    total: Floats = top + np.log(np.exp(each - top[:, None]).sum(axis=1))
+    """The logarithm of the sum of exponentials over the first axis."""
+    top = each.max(axis=0)
+    total: Floats = top + np.log(np.exp(each - top).sum(axis=0))
     return total

@@ -10,8 +10,8 @@ The numbers of a row stand in this order, and each block in the order of the sch
    place of their own. If there were more in training, the rest share one place, and unseen categories go there
    too; else an unseen category is all zeros. Missing has its own place if training had it.
 
-One cast to float32 ends it: an estimator sees these numbers in training and afterwards, so no rounding moves a
-row across a threshold.
+All are rounded to float32 in the end: an estimator sees these numbers in training and afterwards, so no rounding moves
+a row across a threshold.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +35,7 @@ from .values import (
     Floats,
     Kind,
     Sheet,
+    blocks,
     booleans,
     dates,
     number_matrix,
@@ -128,26 +129,39 @@ class Encoder:
         categories = tuple(_levels(name, texts(columns[name], name)) for name in named(Kind.CATEGORY))
         return cls(*names, categories, fill, mean, scale, flags)
 
-    def encode(self, columns: Columns, first_row: int = 1) -> NDArray[np.float32]:
-        """The rows as float32 of shape (rows, width); BadValue where a cell cannot be read.
+    def encode(self, columns: Columns, first_row: int = 1) -> Floats:
+        """The rows as numbers, shape (rows, width), of which each is one that float32 can hold: as float64 they give
+        linear models the same sum whatever the number of rows. BadValue where a cell cannot be read.
 
         `columns` holds at least the columns of the schema that were not empty in training; others are not
         looked at.
         """
+        encoded = np.empty((row_count(columns), self.width))
+        for block, numbers in self.blocks(columns, first_row):
+            encoded[block] = numbers
+        return encoded
+
+    def blocks(self, columns: Columns, first_row: int = 1, widest: int = 0) -> Iterator[tuple[slice, Floats]]:
+        """The same in blocks: which rows these are, and their numbers; `widest` is the most that a row becomes after
+        that."""
         rows = row_count(columns)
         measures = _measures(columns, self.numbers, self.booleans, self.dates, first_row)
+        places = [_placed(columns, name, table, other, first_row) for name, table, other in self._places]
+        place = np.array(places, np.int64).reshape(len(places), rows)
+        for block in blocks(rows, max(self.width, widest)):
+            yield block, self._encoded(measures[block], place[:, block])
+
+    def _encoded(self, measures: Floats, place: NDArray[np.int64]) -> Floats:
         missing = np.isnan(measures)
         with np.errstate(over="ignore"):  # what overflows is far, and cut off there
             scaled = (np.where(missing, self.fill, measures) - self.mean) / self.scale
         width = len(self.fill)
-        encoded = np.zeros((rows, self.width), np.float32)
-        encoded[:, :width] = np.maximum(np.minimum(scaled, FAR), -FAR)
+        encoded = np.zeros((len(measures), self.width))
+        encoded[:, :width] = np.maximum(np.minimum(scaled, FAR), -FAR).astype(np.float32)
         encoded[:, width : width + len(self.flags)] = missing[:, self.flags]
-        places = [_placed(columns, name, table, other, first_row) for name, table, other in self._places]
-        if places:
-            place = np.array(places, np.int64)
-            column, row = np.nonzero(place >= 0)
-            encoded[row, place[column, row]] = 1
+        if len(place):
+            ones = place + np.arange(0, encoded.size, self.width)
+            encoded.ravel()[ones[place >= 0]] = 1
         return encoded
 
     def to_data(self) -> dict[str, Any]:

@@ -29,7 +29,7 @@ EQUATIONS = 1
 LARGEST = 1e30
 """Numbers in them, at most: products of any two are finite."""
 BLOCK = 500
-"""Rows whose features are in memory at once: 6 MB."""
+"""Rows whose features are in memory at once: few enough for that, and enough for one addition to all products."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

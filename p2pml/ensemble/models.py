@@ -48,7 +48,7 @@ class Model:
 
     def vote(self, columns: Columns, first_row: int = 1) -> Vote:
         """What this model says about each row; BadInput where a cell cannot be read."""
-        features = _features(self.encoder, columns, first_row)
+        features = self.encoder.encode(columns, first_row)
         if self.classes is None:
             values = np.zeros(0) if not len(features) else np.asarray(self.estimator.predict(features), np.float64)
             if values.shape != (len(features),) or not np.isfinite(values).all():
@@ -86,7 +86,7 @@ def train(
         )
     part = {field.name: [columns[field.name][index] for index in known] for field in schema.fields}
     encoder = Encoder.fit(schema, part)
-    features = _features(encoder, part, 1)
+    features = encoder.encode(part)
     if isinstance(model, str):
         name, estimator = model, _estimator(model, schema.task, seed, len(known))
     else:
@@ -106,11 +106,6 @@ def train(
         except Exception as error:  # a factory's estimator may raise anything; the cause is kept
             raise BadInput(f"the model {name} cannot learn from these rows: {error}") from error
     return Model(name, schema, encoder, estimator, classes, len(known), len(indices) - len(known))
-
-
-def _features(encoder: Encoder, columns: Columns, first_row: int) -> Floats:
-    # The values are float32's; as float64 they give linear models the same sum whatever the number of rows.
-    return encoder.encode(columns, first_row).astype(np.float64)
 
 
 def _probabilities(estimator: Any, features: Floats, classes: int) -> Floats:

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from p2pml.errors import RemoteError
 
@@ -31,7 +32,7 @@ from .coordinates import (
 )
 from .density import Density
 from .moments import Moments, flag_of, merged
-from .values import Columns, Floats, Sheet, row_count
+from .values import Columns, Floats, Sheet, blocks, row_count
 
 SPACE = 1
 """Version of how a space follows from moments. Any change of it changes every digest, so that peers of two
@@ -132,42 +133,50 @@ class Space:
         return self._points(columns, first_row)
 
     def _points(self, columns: Columns, first_row: int) -> Floats:
-        points: Floats = self._table(columns, first_row) @ self.directions
-        return points
+        return self._along(self.directions, columns, first_row)
 
     def spread(self, columns: Columns, first_row: int = 1) -> Floats:
         """The same rows along `axes`, float64 of shape (rows, axes)."""
-        points: Floats = self._table(columns, first_row) @ self.axes
-        return points
+        return self._along(self.axes, columns, first_row)
 
-    def _table(self, columns: Columns, first_row: int) -> Floats:
-        """The coordinates of rows, centred and scaled."""
+    def _along(self, directions: Floats, columns: Columns, first_row: int) -> Floats:
         rows = row_count(columns)
+        points = np.empty((rows, directions.shape[1]))
         if rows == 0:
-            return np.zeros((0, len(self.centre)))
+            return points
         if absent := [name for name in (*self.numbers, *self.dates) if name not in columns]:
             columns = {**columns, **dict.fromkeys(absent, [None] * rows)}
         known = measures(columns, self.numbers, self.dates, first_row)
-        width = known.shape[1]
-        table = np.zeros((rows, len(self.centre)))
-        missing = np.isnan(known)
-        table[:, :width] = np.where(missing, self.centre[:width], known)
-        start = width + len(self.flags)
-        table[:, width:start] = missing[:, self.flags]
-        for name, known_levels in self._tables:
+        places = np.full((len(self._tables), rows), -1)
+        for at, (name, levels) in enumerate(self._tables):
             if name in columns:
-                places = np.array(level_places(columns, name, known_levels, first_row))
-                has = np.flatnonzero(places >= 0)
-                table[has, start + places[has]] = 1
-            start += len(known_levels)
+                places[at] = level_places(columns, name, levels, first_row)
+        for block in blocks(rows, len(self.centre)):
+            points[block] = self._table(known[block], places[:, block]) @ directions
+        return points
+
+    def _table(self, known: Floats, places: NDArray[np.int64]) -> Floats:
+        """The coordinates of rows, centred and scaled; `places` are those of levels, -1 where one has none."""
+        width, missing = known.shape[1], np.isnan(known)
+        table = np.zeros((len(known), len(self.centre)))
+        table[:, :width] = np.where(missing, self.centre[:width], known)
+        table[:, width : width + len(self.flags)] = missing[:, self.flags]
+        if len(places):
+            ones = places + np.arange(0, table.size, len(self.centre))
+            table.ravel()[ones[places >= 0]] = 1
         table -= self.centre
         table /= self.scale
         return np.minimum(np.maximum(table, -FAR, out=table), FAR, out=table)
 
     @cached_property
     def _tables(self) -> list[tuple[str, dict[str | None, int]]]:
-        """Of each category the place of each level."""
-        return [(name, {text: at for at, text in enumerate(texts)}) for name, texts in self.levels]
+        """Of each category the place of each level among the coordinates."""
+        tables: list[tuple[str, dict[str | None, int]]] = []
+        start = len(measure_keys(self.numbers, self.dates)) + len(self.flags)
+        for name, texts in self.levels:
+            tables.append((name, {text: start + at for at, text in enumerate(texts)}))
+            start += len(texts)
+        return tables
 
     def gaussian(self, moments: Moments) -> Density:
         """The density of rows of which only these moments are known: one Gaussian with their mean and covariance."""

@@ -6,7 +6,9 @@ with the place of each row's among them. What a column without a value in traini
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -141,15 +143,20 @@ class Reader:
 
 
 def _coded(cells: Sequence[object], name: str, first_row: int) -> Coded:
-    spelled = dict.fromkeys(cells)
+    spelled, codes = _numbered(cells)
     if not _PLAIN.issuperset(map(type, spelled)):
-        cells = texts(cells, name, first_row)
-        spelled = dict.fromkeys(cells)
+        spelled, codes = _numbered(texts(cells, name, first_row))
     # Each spelling is looked at once, and several may be the same text.
     places: dict[str | None, int] = {}
-    said = texts(list(spelled), name, first_row)
-    codes = {cell: places.setdefault(text, len(places)) for cell, text in zip(spelled, said, strict=True)}
-    return list(places), np.fromiter(map(codes.__getitem__, cells), np.int64, len(cells))
+    said = [places.setdefault(text, len(places)) for text in texts(spelled, name, first_row)]
+    return list(places), np.array(said, np.int64)[codes]
+
+
+def _numbered(cells: Sequence[object]) -> tuple[list[object], NDArray[np.int64]]:
+    """The distinct cells in the order in which they come, and the place of each row's among them."""
+    places: defaultdict[object, int] = defaultdict(count().__next__)
+    codes = np.fromiter(map(places.__getitem__, cells), np.int64, len(cells))
+    return list(places), codes
 
 
 def _packed(codes: NDArray[np.int64], levels: int) -> bytes:

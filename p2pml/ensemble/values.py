@@ -13,11 +13,12 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import TypeVar
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from p2pml.errors import BadInput
+
+from .lines import Lines
 
 Columns = Mapping[str, Sequence[object]]
 """A table: the cells of each column, all of one length."""
@@ -30,6 +31,10 @@ T = TypeVar("T")
 MAX_TEXT = 256
 """Characters of a category or class that count: longer texts are told apart by their beginning, so that free
 text cannot fill a table of levels that travels."""
+
+NEAR = 96 * 1024
+"""Numbers of float64 that are worked on at once: 768 KiB stay in a processor's cache, and are less than what a C
+library asks the system for each time."""
 
 MANY = 1_000
 """Rows from which a column is read by itself, while its cells are in the processor's cache."""
@@ -55,8 +60,6 @@ _PLAIN = frozenset((str, type(None)))
 _NUMBERS = frozenset((float, type(None)))
 """What numpy reads by itself, None as NaN."""
 _NAN = math.nan
-_JSON = msgspec.json.Decoder(list[float | None])
-"""Reads a column of decimals several times faster than Python does cell by cell, and to the same last digit."""
 
 
 class Kind(StrEnum):
@@ -180,9 +183,15 @@ def row_count(columns: Columns) -> int:
     return first[1] if first else 0
 
 
+def blocks(rows: int, width: int) -> Iterator[slice]:
+    """All rows in order, so many at once that all numbers of them stay near, where each becomes `width` numbers."""
+    step = max(1, NEAR // max(1, width))
+    return (slice(start, start + step) for start in range(0, rows, step))
+
+
 def numbers(cells: Sequence[object], column: str, first_row: int = 1) -> Floats:
     """The cells as float64, NaN where missing; BadValue for text and for infinities."""
-    plain = cells_of(cells)
+    plain = cells if isinstance(cells, Lines) else cells_of(cells)
     parsed = _floats(plain)
     if parsed is None:
         parsed = np.array([_number(cell, column, row) for row, cell in enumerate(plain, first_row)], np.float64)
@@ -279,9 +288,11 @@ def canonical_number(value: float) -> str:
     return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
 
 
-def _floats(cells: list[object]) -> Floats | None:
+def _floats(cells: Sequence[object]) -> Floats | None:
     """All cells as numbers at once, or None where some cell needs a closer look."""
-    if cells and type(cells[0]) is str and (plain := _plain_floats(cells)) is not None:
+    # A column of texts is told by its first cell.
+    lines = cells if isinstance(cells, Lines) else Lines.of(cells) if cells and type(cells[0]) is str else None
+    if lines is not None and (plain := lines.floats()) is not None:
         return plain
     kinds = set(map(type, cells))
     if kinds <= _NUMBERS:
@@ -298,16 +309,6 @@ def _floats(cells: list[object]) -> Floats | None:
     if str in kinds and any(type(cell) is str and "_" in cell for cell in cells):
         return None
     return parsed
-
-
-def _plain_floats(cells: list[object]) -> Floats | None:
-    """Texts that are all empty or numbers as JSON writes them, read in one go; None if any is another."""
-    try:
-        read = _JSON.decode(f"[{','.join([cell or 'null' for cell in cells])}]")  # type: ignore[misc]
-    except (msgspec.MsgspecError, TypeError, UnicodeEncodeError):
-        return None
-    # A comma within a cell makes two of it, and nothing makes fewer.
-    return np.array(read, np.float64) if len(read) == len(cells) else None
 
 
 def _is_missing(cell: object) -> bool:
@@ -330,7 +331,7 @@ def _number(cell: object, column: str, row: int) -> float:
     raise BadValue(row, column, cell, "is not a number: give a number, or leave the cell empty")
 
 
-def _refuse_infinite(parsed: Floats, cells: list[object], column: str, first_row: int) -> None:
+def _refuse_infinite(parsed: Floats, cells: Sequence[object], column: str, first_row: int) -> None:
     infinite = np.isinf(parsed)
     if infinite.any():
         index = int(infinite.argmax())
