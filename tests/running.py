@@ -95,6 +95,8 @@ class RealPeer:
         self.log = folder / f"{data.stem}-{uuid.uuid4().hex[:6]}.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.address = ""
+        self._before = 0
+        """Lines of its log before this start: the number of a process may come again."""
 
     def start(self) -> RealPeer:
         """Start, or start again with the same state."""
@@ -102,6 +104,7 @@ class RealPeer:
         command += ["--cluster", self.cluster, "--state", str(self.folder / f"state-{self.data.stem}"), *self.flags]
         command += ["--log-format", "json"]
         with open(self.log, "ab") as log:
+            self._before = len(self.said())
             self.process = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL, env=environment())
         self.address = eventually(self._announced, f"{self.data.stem} says its address; see {self.log}") or ""
         return self
@@ -132,8 +135,7 @@ class RealPeer:
     def _announced(self) -> str | None:
         assert self.process is not None
         assert self.process.poll() is None, f"it ended with {self.process.returncode}: {self.log.read_text()}"
-        pid = self.process.pid
-        lines = [line for line in self.said() if line["event"] == "peer started" and line.get("process") == pid]
+        lines = [line for line in self.said()[self._before :] if line["event"] == "peer started"]
         return str(lines[-1]["address"]) if lines else None
 
 
