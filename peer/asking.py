@@ -10,7 +10,7 @@ from typing import cast
 
 import structlog
 
-from p2pml.ensemble.combine import RULES, Answer, Cast
+from p2pml.ensemble.combine import DENSITY, RULES, Answer, Cast
 from p2pml.ensemble.common import Common
 from p2pml.ensemble.electorate import SCHEMA_UNKNOWN
 from p2pml.ensemble.knowledge import AUTO, LOCAL, NO_SPACE, STACKED, Decision
@@ -187,10 +187,12 @@ class Asker:
                 gram = await knowing.stack(voters, seconds / 2)
             except RemoteError as error:
                 decision = Decision(because=str(error))
+        dense = sure or rule == STACKED or (rule in (AUTO, LOCAL, DENSITY) and decision.temperature is not None)
         return Plan(
             rule,
             decision,
-            agreed if sure or rule == STACKED or decision.temperature is not None else None,
+            # What an answer does not need is not computed for drift alone: it costs a tenth of one by the mean.
+            agreed if dense else None,
             common=knowing.common(decision) if rule in (AUTO, LOCAL) else None,
             sites=knowing.sites(voters, decision) if rule == AUTO else {},
             favour=knowing.favour(decision) if rule == LOCAL else None,

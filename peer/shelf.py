@@ -67,8 +67,7 @@ class Replica:
         """The vote on every row, and its log-density in `space`."""
         sheet = Sheet.of(columns)
         vote = self.model.vote(sheet, first_row)
-        # The arrays are another peer's: what they say is held to what every vote from outside is held to.
-        vote = Vote.from_data(vote.to_data(), len(vote.values))
+        vote.check()
         if space is None:
             return vote, None
         density = self._density(space).log_density(space.project(sheet, first_row))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +46,7 @@ class CompiledModel:
         said = [self._run(features) for _, features in self.encoder.blocks(columns, first_row, self._widest)]
         values = said[0] if len(said) == 1 else np.concatenate([self._none, *said])
         # A sum of finite numbers may overflow, but not one of probabilities or of anything that was trained on.
-        if not np.isfinite(values.sum()):
+        if not math.isfinite(values.sum()):
             raise BadInput(f"the model {self.name} does not give one finite number a row: train it anew")
         return Vote(self.classes, values[:, 0] if self.classes is None else values)
 

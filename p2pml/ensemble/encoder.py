@@ -94,6 +94,7 @@ class Encoder:
     width: int = field(init=False)
     """How many numbers a row becomes."""
     _places: tuple[tuple[str, dict[str | None, int], int], ...] = field(init=False, repr=False)
+    _flagged: NDArray[np.intp] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         places, start = [], len(self.fill) + len(self.flags)
@@ -102,6 +103,7 @@ class Encoder:
             start += levels.width
         object.__setattr__(self, "width", start)
         object.__setattr__(self, "_places", tuple(places))
+        object.__setattr__(self, "_flagged", np.array(self.flags, np.intp))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -158,7 +160,7 @@ class Encoder:
         width = len(self.fill)
         encoded = np.zeros((len(measures), self.width))
         encoded[:, :width] = np.maximum(np.minimum(scaled, FAR), -FAR).astype(np.float32)
-        encoded[:, width : width + len(self.flags)] = missing[:, self.flags]
+        encoded[:, width : width + len(self.flags)] = missing[:, self._flagged]
         if len(place):
             ones = place + np.arange(0, encoded.size, self.width)
             encoded.ravel()[ones[place >= 0]] = 1

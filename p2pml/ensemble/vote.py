@@ -33,6 +33,13 @@ class Vote:
             "values": np.ascontiguousarray(self.values, "<f8").tobytes(),
         }
 
+    def check(self) -> None:
+        """Hold what another peer's arrays say here to what every vote from outside is held to; RemoteError as there."""
+        try:
+            _check(self.values, self.classes)
+        except ValueError as error:
+            raise RemoteError(f"the vote that a peer's model casts cannot be read: {error}") from error
+
     @classmethod
     def from_data(cls, data: object, rows: int) -> Vote:
         """The vote that another peer cast on `rows` rows; RemoteError if it is anything else: another shape, a
@@ -52,10 +59,14 @@ def _read(data: Any, rows: int) -> Vote:
     if not isinstance(raw, bytes) or len(raw) != 8 * math.prod(shape):
         raise ValueError(f"its values are not {shape} float64")
     values = np.frombuffer(raw, "<f8").reshape(shape).astype(np.float64)
+    _check(values, classes)
+    return Vote(classes, values)
+
+
+def _check(values: Floats, classes: tuple[str, ...] | None) -> None:
     if classes is None:
         if not np.isfinite(values).all():
             raise ValueError("a value is not finite")
-    elif rows and not (values.min() >= 0 and np.abs(values.sum(axis=1) - 1).max() <= TOLERANCE):
+    elif len(values) and not (values.min() >= 0 and np.abs(values.sum(axis=1) - 1).max() <= TOLERANCE):
         # Of what is not finite neither holds.
         raise ValueError("the probabilities of a row are not finite, negative, or do not add up to 1")
-    return Vote(classes, values)
