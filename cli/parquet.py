@@ -84,7 +84,7 @@ class ParquetPredictions:
         lines = cells if isinstance(cells, Lines) else Lines.of(cells) if kind == self._arrow.string() else None
         if lines is not None and kind == self._arrow.string():
             # Half the time of one text after another.
-            raw, ends = lines.bytes()
+            raw, ends = lines.encoded()
             return self._arrow.StringArray.from_buffers(len(lines), *map(self._arrow.py_buffer, (ends, raw)))
         try:
             return self._arrow.array(cells, type=kind)

@@ -37,7 +37,7 @@ EVALUATION_DEADLINE = 60.0
 MAX_DEADLINE = 3600.0
 """Longest deadline that can be asked for: an hour bounds what a forgotten request can hold."""
 QUICK_PRODUCTS = 4 * 10**6
-"""Multiplications up to which the common vote is cast on the event loop: half a millisecond."""
+"""Multiplications up to which the common vote is cast on the event loop: a fifth of a millisecond."""
 SMALL = 16
 """Rows of a question that may share its way with others: one of more gains nothing."""
 WAYS = 64

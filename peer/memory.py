@@ -7,8 +7,8 @@ import sys
 from typing import Any
 
 LARGE = 2**20
-"""Bytes from which a piece of memory is the system's own. What is done to many rows is done in blocks below it, as each
-such piece costs a microsecond for every page."""
+"""Bytes from which a piece of memory is the system's own. It comes page by page, which costs more than most of what is
+done with it, so what is done to many rows is done in blocks below that."""
 KEPT = 4 * 2**20
 """Bytes that are kept at the end of a heap for what comes next."""
 

@@ -150,8 +150,12 @@ class Store:
     def keep_only(self, prefix: str, names: set[str]) -> None:
         """Delete the files that start with `prefix` and are not in `names`; set-aside files stay."""
         for path in self.folder.glob(f"{prefix}*"):
-            if path.name not in names and ".corrupt" not in path.name:
+            if path.name in names or ".corrupt" in path.name:
+                continue
+            try:
                 path.unlink(missing_ok=True)
+            except OSError as error:
+                log.warning("a state file that nobody needs could not be deleted", file=path.name, error=str(error))
 
     def _check_format(self) -> None:
         path = self.folder / "format"

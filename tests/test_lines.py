@@ -23,7 +23,7 @@ def test_lines_are_the_cells_that_they_were_made_of(cells: list[str]) -> None:
     assert lines is not None
     assert (list(lines), len(lines), lines[-1], lines[1:3]) == (cells, len(cells), cells[-1], cells[1:3])
     assert list(Lines.joined([lines, lines])) == 2 * cells
-    raw, ends = lines.bytes()
+    raw, ends = lines.encoded()
     assert [raw[start:end].decode() for start, end in pairwise(ends)] == cells
 
 

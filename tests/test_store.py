@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from p2pml.errors import BadInput
 from p2pml.peer.identity import load_identity, next_generation
@@ -136,6 +137,20 @@ def test_keeping_some_files_spares_what_was_set_aside(store: Store) -> None:
     store.keep_only("model-", {"model-b"})
     assert {"model-b", "model-a.corrupt", "other"} <= {path.name for path in store.folder.iterdir()}
     assert not (store.folder / "model-a").exists()
+
+
+def test_what_the_disk_does_not_let_go_is_named_and_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is read-only costs nobody more than the room."""
+
+    def refuse(*how: object, **more: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    store.write("model-a", b"a")
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with capture_logs() as said:
+        store.keep_only("model-", set())
+    assert [line["file"] for line in said] == ["model-a"]
+    assert store.read("model-a") == b"a"
 
 
 def test_an_identity_stays_the_same(store: Store) -> None:

@@ -80,7 +80,7 @@ class Lines(Sequence[str]):
         # A comma within a cell makes two of it, and nothing makes fewer.
         return np.array(read, np.float64) if len(read) == len(self) else None
 
-    def bytes(self) -> tuple[bytes, NDArray[np.int32]]:
+    def encoded(self) -> tuple[bytes, NDArray[np.int32]]:
         """All cells in UTF-8, and where each begins and the last one ends."""
         import numpy as np
 
