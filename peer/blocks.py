@@ -13,7 +13,7 @@ from p2pml.ensemble.lines import Lines
 T = TypeVar("T")
 
 IN_FLIGHT = 3
-"""Blocks at a peer at once: one is answered while another travels, and no more are held in memory."""
+"""Blocks at a peer at once: while one travels, the votes on others keep all cores at work. No more are in memory."""
 
 BLOCK_ROWS = 10_000
 """Rows in a block: enough to make the fan-out cheap, few enough to answer within a deadline."""

@@ -72,7 +72,7 @@ class Common:
         places = self.features.places(columns, first_row)
         near, units = self.coefficients[: self.features.axes], self.coefficients[self.features.axes :]
         scores = places @ near + self.offsets
-        # In float32 a row's units take half the time; of a score that is a millionth.
+        # In float32 a row's units take half the time, and move its scores by a millionth.
         narrow, (weights, offsets) = places.astype(np.float32), self._narrow
         for block in blocks(len(places), len(units)):
             found = narrow[block] @ weights
