@@ -19,6 +19,8 @@ from p2pml.peer import relaying
 from p2pml.peer.adding import Partial
 from p2pml.peer.ballots import SumQuestion
 from p2pml.peer.client import PeerClient
+from p2pml.peer.colleagues import Roll
+from p2pml.peer.counting import Heard
 from p2pml.peer.daemon import Peer
 from p2pml.peer.links import Links
 from p2pml.peer.polling import Polling
@@ -82,6 +84,29 @@ async def test_many_rows_and_few_are_one_way_to_an_answer(peers: list[Peer]) -> 
         small = await ask(asked, rows[:5])
     assert large["probabilities"][:5] == small["probabilities"]
     assert large["votes"]["cast"] == 2
+
+
+async def test_densities_are_asked_for_only_where_the_answer_weighs_by_them(
+    peers: list[Peer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mean costs nothing for those who watch for drift."""
+    spaces: list[str | None] = []
+    hear = Polling.hear
+
+    async def noted(
+        self: Polling, roll: Roll, asked: Typed, first: int, left: float, space: str | None, **how: Any
+    ) -> Heard:
+        spaces.append(space)
+        return await hear(self, roll, asked, first, left, space, **how)
+
+    one = peers[0]
+    await soon(lambda: one.knowing.space_of(one.colleagues.roll().voters), "both stand in one space")
+    monkeypatch.setattr(Polling, "hear", noted)
+    columns = dict(zip(ROWS["columns"], zip(*ROWS["data"], strict=True), strict=True))
+    async with client(one) as asked:
+        for rule in ("mean", "median", "density"):
+            await asked.predict(columns, combine=rule)
+    assert spaces == [None, None, one.knowing.space_of(one.colleagues.roll().voters)]
 
 
 async def test_a_peer_without_links_is_asked_over_http(peers: list[Peer], monkeypatch: pytest.MonkeyPatch) -> None:
