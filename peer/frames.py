@@ -24,7 +24,7 @@ from enum import IntEnum
 from p2pml.errors import RemoteError
 
 PATH = "/v1/link"
-PROTOCOL = "p2pml.link.1"
+PROTOCOL = "p2pml.link.2"
 CHUNK = 64 * 1024
 """Bytes of a body in one frame: what a slow network sends in some milliseconds."""
 MESSAGE = CHUNK + 64
