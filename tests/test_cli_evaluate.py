@@ -104,7 +104,8 @@ def test_blocks_of_a_file_add_up_exactly(shell: Shell, peer: FakePeer, tmp_path:
     assert answer["votes"] == votes(3, 4, bob="slow")
     assert answer["took"] == pytest.approx(0.75)
     assert "statistics" not in answer
-    assert [body.get("first_row", 1) for body in peer.requests("/v1/evaluate")] == [1, 5, 9]
+    # They may overtake each other on their way.
+    assert sorted(body.get("first_row", 1) for body in peer.requests("/v1/evaluate")) == [1, 5, 9]
 
 
 @pytest.mark.usefixtures("small_blocks")
