@@ -81,8 +81,7 @@ class ParquetPredictions:
         return self._arrow.float64() if kinds and kinds <= {int, float} else self._arrow.string()
 
     def _array(self, kind: Any, cells: Sequence[object]) -> Any:
-        lines = cells if isinstance(cells, Lines) else Lines.of(cells) if kind == self._arrow.string() else None
-        if lines is not None and kind == self._arrow.string():
+        if kind == self._arrow.string() and (lines := Lines.of(cells)) is not None:
             # Half the time of one text after another.
             raw, ends = lines.encoded()
             return self._arrow.StringArray.from_buffers(len(lines), *map(self._arrow.py_buffer, (ends, raw)))

@@ -115,6 +115,12 @@ def test_no_number_is_too_large_to_encode(trained: list[float], value: float) ->
     assert np.abs(encoded).max() <= FAR
 
 
+def test_a_category_without_a_place_makes_no_number() -> None:
+    """No training gives such an encoder, but another peer may send one."""
+    told = Encoder.fit(schema("c"), {"c": ["a"]}).to_data() | {"categories": [["c", [], False, False]]}
+    assert Encoder.from_data(told).encode({"c": ["a", "b"]}).shape == (2, 0)
+
+
 def test_a_constant_column_encodes_to_zero() -> None:
     """Rounding in the mean is not blown up to a difference."""
     assert np.abs(encode([0.1, 0.1], [0.1] * 7, "n")).max() < 1e-12

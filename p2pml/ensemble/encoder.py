@@ -38,6 +38,7 @@ from .values import (
     blocks,
     booleans,
     dates,
+    mark,
     number_matrix,
     read_column,
     row_count,
@@ -161,9 +162,7 @@ class Encoder:
         encoded = np.zeros((len(measures), self.width))
         encoded[:, :width] = np.maximum(np.minimum(scaled, FAR), -FAR).astype(np.float32)
         encoded[:, width : width + len(self.flags)] = missing[:, self._flagged]
-        if len(place):
-            ones = place + np.arange(0, encoded.size, self.width)
-            encoded.ravel()[ones[place >= 0]] = 1
+        mark(encoded, place)
         return encoded
 
     def to_data(self) -> dict[str, Any]:

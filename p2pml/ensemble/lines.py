@@ -32,6 +32,8 @@ class Lines(Sequence[str]):
     @classmethod
     def of(cls, cells: Sequence[object]) -> Lines | None:
         """These cells, if that is what they are."""
+        if isinstance(cells, Lines):
+            return cells
         try:
             lines = cls("\n".join(cells))  # type: ignore[arg-type]
         except TypeError:  # some cell is no text

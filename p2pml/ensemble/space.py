@@ -32,7 +32,7 @@ from .coordinates import (
 )
 from .density import Density
 from .moments import Moments, flag_of, merged
-from .values import Columns, Floats, Sheet, blocks, row_count
+from .values import Columns, Floats, Sheet, blocks, mark, row_count
 
 SPACE = 1
 """Version of how a space follows from moments. Any change of it changes every digest, so that peers of two
@@ -161,9 +161,7 @@ class Space:
         table = np.zeros((len(known), len(self.centre)))
         table[:, :width] = np.where(missing, self.centre[:width], known)
         table[:, width : width + len(self.flags)] = missing[:, self.flags]
-        if len(places):
-            ones = places + np.arange(0, table.size, len(self.centre))
-            table.ravel()[ones[places >= 0]] = 1
+        mark(table, places)
         table -= self.centre
         table /= self.scale
         return np.minimum(np.maximum(table, -FAR, out=table), FAR, out=table)

@@ -189,6 +189,12 @@ def blocks(rows: int, width: int) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, rows, step))
 
 
+def mark(table: Floats, places: NDArray[np.int64]) -> None:
+    """Put 1 at the places of each row of `table`; these have shape (columns, rows), -1 where there is none."""
+    ones = places + np.arange(len(table)) * table.shape[1]
+    table.ravel()[ones[places >= 0]] = 1
+
+
 def numbers(cells: Sequence[object], column: str, first_row: int = 1) -> Floats:
     """The cells as float64, NaN where missing; BadValue for text and for infinities."""
     plain = cells if isinstance(cells, Lines) else cells_of(cells)
