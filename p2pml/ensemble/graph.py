@@ -6,6 +6,11 @@ classifies add to several, which that operator cannot say: they are TreeEnsemble
 adds up in float64 and rounds the sum to float32, 6e-8 of it. Of two classes the share of the second says all, and
 such a forest has one output: onnxruntime then takes each tree through all rows while it is in the cache, in place
 of each row through all trees.
+
+onnxruntime stores a node's right child next to it, and lets the processor guess that a row goes there. Trees are
+therefore turned so that most rows do, which takes a fifth to a half off their time: where the left subtree is the
+larger one the two change places, and the node compares the feature's negative. So trees see each feature twice;
+for one tree alone that costs more than it saves.
 """
 
 from __future__ import annotations
@@ -46,6 +51,7 @@ class _Builder:
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
         self._trees = 5
+        self._seen = INPUT
 
     def serialised(self) -> bytes:
         arrays = self._arrays
@@ -73,6 +79,9 @@ class _Builder:
             return self._layers(body)
         if isinstance(body, Gaussian):
             return self._gaussian(body)
+        if len(body.sizes) > 1:
+            body = _turned(body, self._arrays.width)
+            self._seen = self._add("Concat", INPUT, self._add("Neg", INPUT), axis=1)
         if len(body.node) == np.count_nonzero(body.left < 0):
             return self._single(body)
         return self._several(body)
@@ -147,7 +156,7 @@ class _Builder:
         copied = np.concatenate([np.arange(len(trees.node)), place[alone]])
         return self._add(
             "TreeEnsemble",
-            INPUT,
+            self._seen,
             domain=_ML,
             n_targets=len(self._arrays.offset),
             aggregate_function=1,
@@ -171,7 +180,7 @@ class _Builder:
         own = np.arange(len(tree)) - np.repeat(trees.starts, trees.sizes)
         total = self._add(
             "TreeEnsembleRegressor",
-            INPUT,
+            self._seen,
             domain=_ML,
             n_targets=len(self._arrays.offset),
             aggregate_function="SUM",
@@ -226,6 +235,30 @@ def _second(arrays: Arrays) -> Arrays | None:
     zeros = np.zeros(len(leaves), np.int32)
     trees = replace(body, node=leaves.astype(np.int32), output=zeros, value=counts[leaves, 1])
     return replace(arrays, body=trees, link="second", offset=np.zeros(1), factor=1 / total)
+
+
+def _turned(trees: Trees, width: int) -> Trees:
+    """The same trees with the subtree of more leaves always on the right; from `width` on features are negatives."""
+    root = np.repeat(trees.starts, trees.sizes)
+    left, right = root + trees.left, root + trees.right
+    inner = trees.left >= 0
+    levels, level = [], trees.starts
+    while len(level := level[inner[level]]):
+        levels.append(level)
+        level = np.concatenate([left[level], right[level]])
+    leaves = np.ones(len(root), np.int64)
+    for level in reversed(levels):
+        leaves[level] = leaves[left[level]] + leaves[right[level]]
+    turned = inner.copy()
+    turned[inner] = leaves[left[inner]] > leaves[right[inner]]
+    return replace(
+        trees,
+        left=np.where(turned, trees.right, trees.left),
+        right=np.where(turned, trees.left, trees.right),
+        feature=trees.feature + turned * np.int32(width),
+        # x > t is -x < -t, which is -x <= the next number below -t.
+        threshold=np.where(turned, np.nextafter(-trees.threshold, -np.inf), trees.threshold),
+    )
 
 
 def _tensor(array: NDArray[Any], name: str = "") -> onnx.TensorProto:
