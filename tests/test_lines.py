@@ -21,8 +21,11 @@ def test_lines_are_the_cells_that_they_were_made_of(cells: list[str]) -> None:
     """One by one, in slices, and put together again."""
     lines = Lines.of(cells)
     assert lines is not None
+    places = range(0, len(cells), 2)
+    assert lines.picked(places) == cells[::2]
     assert (list(lines), len(lines), lines[-1], lines[1:3]) == (cells, len(cells), cells[-1], cells[1:3])
     assert list(Lines.joined([lines, lines])) == 2 * cells
+    assert lines.picked(places) == cells[::2]
     raw, ends = lines.encoded()
     assert [raw[start:end].decode() for start, end in pairwise(ends)] == cells
 

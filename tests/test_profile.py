@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pml.ensemble.lines import Lines
 from p2pml.ensemble.profile import BINS, LEVELS, MOST_COLUMNS, Profile, Shares, Spread, watched
 from p2pml.ensemble.schema import Field, Kind, Schema
 from p2pml.ensemble.window import PANE, WINDOW, Window
@@ -139,6 +140,17 @@ def test_a_window_keeps_some_hundred_of_the_newest_rows_however_many_come() -> N
     window.add(rows(0, 5), 5)
     assert len(window.rows(filling=True)) == WINDOW + 5
     assert window.turns == 2
+
+
+def test_a_window_keeps_the_same_rows_of_columns_that_are_one_text() -> None:
+    """Whole rows, whatever they came as."""
+    cells = [str(at) for at in range(2_000)]
+    listed, packed = Window(SCHEMA, 0), Window(SCHEMA, 0)
+    listed.add({"size": cells, "colour": cells}, 2_000)
+    packed.add({name: Lines.of(cells) or [] for name in ("size", "colour")}, 2_000)
+    kept = packed.rows(filling=True)
+    assert kept == listed.rows(filling=True)
+    assert {row.cells[0] == row.cells[1] for row in kept} == {True}
 
 
 def test_a_window_knows_the_novelty_of_the_voters_that_answered_most() -> None:

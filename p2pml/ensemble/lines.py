@@ -65,6 +65,13 @@ class Lines(Sequence[str]):
             self._cells = self.text.split("\n")
         return self._cells
 
+    def picked(self, places: Sequence[int]) -> list[str]:
+        """The cells at these places, without making all of them."""
+        if self._cells is not None:
+            return [self._cells[at] for at in places]
+        raw, ends = self.encoded()
+        return [raw[ends[at] : ends[at + 1]].decode() for at in places]
+
     def floats(self) -> NDArray[np.float64] | None:
         """The cells as numbers, NaN for an empty one; None unless all are written as JSON writes numbers."""
         import numpy as np

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 
+from .lines import Lines
 from .profile import Profile, watched
 from .schema import Schema
 from .values import Columns, Floats
@@ -61,10 +63,11 @@ class Window:
         pane = self._filling
         cells = [columns[name] for name in self.names]
         kept = pane.places(rows, self._chance)
-        # While a pane fills all rows are kept, and turned at once.
-        turned = zip(*cells, strict=True) if cells and len(kept) == rows else None
-        for place, at in kept:
-            picked = tuple(each[at] for each in cells) if turned is None else next(turned)
+        if len(kept) < rows:
+            places = [at for _, at in kept]
+            cells = [_picked(each, places) for each in cells]
+        turned = zip(*cells, strict=True) if cells else repeat(())
+        for (place, at), picked in zip(kept, turned, strict=False):
             strange = None if novelty is None else float(novelty[at])
             row = Row(picked, strange, ground)
             if place == len(pane.rows):
@@ -97,3 +100,7 @@ class Window:
         # Of several sets of voters that came one after the other, the one that answered most.
         usual = sorted(strange, key=lambda ground: -len(strange[ground]))[:1]
         return Profile.of(self._schema, columns, least, {ground: np.array(strange[ground]) for ground in usual})
+
+
+def _picked(cells: Sequence[object], places: Sequence[int]) -> Sequence[object]:
+    return cells.picked(places) if isinstance(cells, Lines) else [cells[at] for at in places]
