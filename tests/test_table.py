@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import sys
@@ -14,6 +15,8 @@ from typing import Any, BinaryIO
 import pyarrow as arrow
 import pyarrow.parquet as parquet
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from p2pml.errors import BadInput
 from p2pml.peer.table import MAX_CELL, MAX_LINE, Table, read_blocks, read_table
@@ -133,6 +136,27 @@ def test_blocks_hold_all_rows_in_order(write: Write) -> None:
         blocks = list(read_blocks(path, size))
         assert [block.rows for block in blocks] == lengths
         assert [cell for block in blocks for cell in block.columns["a"]] == list("012345")
+
+
+SIGNS = ["x", "1", ",", ",", ",", '"', "\n", "\n", "\r\n", "\r", "é", "1,x\n", "2,y\r\n", '"a\nb",3\n']
+
+
+@settings(max_examples=300)
+@given(st.lists(st.sampled_from(SIGNS), max_size=30), st.integers(1, 4))
+def test_text_is_read_as_by_pythons_own_reader(signs: list[str], size: int) -> None:
+    """Quotes, line ends and blank lines anywhere, in blocks of any size; or both refuse it."""
+    text = "a,b\n" + "".join(signs)
+    try:
+        records = [cells for cells in csv.reader(io.StringIO(text, newline="\n"), strict=True) if cells]
+    except csv.Error:
+        records = [[]]
+    blocks = read_blocks(io.BytesIO(text.encode()), size)
+    if any(len(cells) != 2 for cells in records):
+        with pytest.raises(BadInput, match="standard input, line"):
+            list(blocks)
+        return
+    found = [row for block in blocks for row in zip(block.columns["a"], block.columns["b"], strict=True)]
+    assert found == [tuple(cells) for cells in records[1:]]
 
 
 @pytest.mark.parametrize("content", [b"a,b\n", packed({"a": [], "b": []})])
