@@ -6,10 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import helper
 
 from p2pml.ensemble.arrays import Arrays, Trees
 from p2pml.ensemble.graph import INPUT, OUTPUT, build
@@ -79,6 +81,24 @@ def test_trees_are_walked_as_their_arrays_say(data: st.DataObject) -> None:
     Arrays(trees, WIDTH, "softmax", np.zeros(outputs)).check(outputs)
     bare = Arrays(trees, WIDTH, "identity", np.zeros(outputs))
     assert run(bare, features) == pytest.approx(walked(trees, features, outputs), rel=1e-6)
+
+
+@given(st.data())
+def test_the_larger_of_two_subtrees_stands_on_the_right(data: st.DataObject) -> None:
+    """That is where onnxruntime puts the next node, and most rows go there."""
+    trees = data.draw(some_trees(1, several=False).filter(lambda trees: len(trees.sizes) > 1))
+    model = onnx.load_from_string(build(Arrays(trees, WIDTH, "identity", np.zeros(1))))
+    (node,) = (node for node in model.graph.node if node.op_type == "TreeEnsemble")
+    said = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+
+    def leaves(side: str, at: int) -> int:
+        if said[f"nodes_{side}leafs"][at]:
+            return 1
+        below = said[f"nodes_{side}nodeids"][at]
+        return leaves("true", below) + leaves("false", below)
+
+    for at in range(len(said["nodes_featureids"])):
+        assert leaves("true", at) <= leaves("false", at)
 
 
 @settings(deadline=None, max_examples=80)
