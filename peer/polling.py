@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ParamSpec, TypeVar
 
@@ -18,8 +19,9 @@ from .adding import Partial, read_partial
 from .ballots import Adding, Ballot, Cast, Question, SumQuestion, Wanted, read_ballots
 from .colleagues import Colleague, Colleagues, Roll
 from .counting import Count, Heard
-from .covering import Choose, cover
+from .covering import Choose, cover, firsts
 from .pace import Pace
+from .placing import keepers
 from .reach import Reach
 from .relaying import Group
 from .round import Round
@@ -32,6 +34,11 @@ DOUBT = 1.0
 """Seconds that count against a holder which is suspected or about to leave: it is asked where nobody else is left."""
 TURNS = 3
 """Turns of the loop after which a question is with the system: the others vote while this peer does."""
+
+LIKELY = 4
+"""Peers that are asked for a vote which nobody known to hold its model has cast: two hold it, unless users say more."""
+SEEKING = 0.5
+"""Seconds that this may take, and for which a model that none of them holds is not sought again."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -58,6 +65,8 @@ class Polling:
         self._pace, self._relays = Pace(), Pace()
         self._rests: dict[str, float] = {}
         """Who is not to ask others for a while, and until when."""
+        self._sought: dict[str, float] = {}
+        """Models that nobody was found to hold, and until when they are not sought again."""
 
     def keep_only(self, roll: Roll) -> None:
         """Forget the pace of all who hold no model of the roll."""
@@ -95,7 +104,33 @@ class Polling:
                 await round.run(deadline)
                 count.add(round.cast)
                 count.lacks(round)
+            if lacking := {voter.id: wanted[voter.id] for voter in roll.voters if voter.id not in count.by}:
+                await self._seek(lacking, put, count)
         return count.heard(seconds)
+
+    async def _seek(self, wanted: dict[str, Wanted], put: _Put, count: Count) -> None:
+        """Ask those who should hold the models of these votes: who does may have had no time yet to say so."""
+        now = asyncio.get_running_loop().time()
+        end = min(now + SEEKING, put.deadline)
+        self._sought = {model: until for model, until in self._sought.items() if until > now}
+        live = {colleague.id: colleague.member for colleague in self._colleagues.all() if colleague.live}
+        holders: dict[str, tuple[Member, ...]] = {}
+        for voter in put.roll.voters:
+            if voter.id not in wanted or wanted[voter.id].model in self._sought:
+                continue
+            if voter.summary is not None and voter.summary.portable and now < end:
+                asked = {holder.id for holder in put.roll.holders[voter.id]}
+                holders[voter.id] = tuple(live[id] for id in keepers(voter.id, live, LIKELY) if id not in asked)
+        if not any(holders.values()):
+            return
+        put = replace(put, roll=replace(put.roll, holders=holders))
+        round = self._round({id: wanted[id] for id in holders}, put, firsts)
+        # Cut off: who does not answer at once is not therefore unreachable.
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(end):
+                await round.run(end + SEEKING)
+        count.add(round.cast)
+        self._sought |= {wanted[id].model: now + SEEKING for id in holders if id not in round.cast}
 
     def _groups(self, round: Round, wanted: Mapping[str, Wanted], put: _Put) -> dict[str, list[str]]:
         """Which votes to ask through whom; empty where few have to be asked, nobody can ask them, or time is short."""

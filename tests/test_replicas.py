@@ -17,11 +17,12 @@ from running import HereWorkshop, call, peer_here, soon, write_part
 from p2pml.ensemble.summary import Summary
 from p2pml.ensemble.values import Columns
 from p2pml.errors import RemoteError
-from p2pml.gossip import Status
+from p2pml.gossip import Member, Status
 from p2pml.peer import replicas, voting
 from p2pml.peer.ballots import Ballot, Wanted
 from p2pml.peer.colleagues import Colleague, why_lost
 from p2pml.peer.daemon import Peer
+from p2pml.peer.placing import keepers
 
 here = partial(peer_here, workshop=HereWorkshop())
 ROWS: dict[str, list[object]] = {"height": [1, 9, 5], "width": [2, 9, 4], "colour": ["red", "blue", None]}
@@ -196,6 +197,40 @@ async def test_a_model_is_held_also_while_its_density_cannot_be_fetched(
             assert one.shelf.words[two.id].knowledge.density is None
         await one.replicas._take(colleague, whole)
         assert one.shelf.words[two.id].same(whole)
+
+
+async def test_who_holds_a_model_is_asked_before_it_could_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the owner does not answer; and what nobody holds is sought once, not with every question."""
+    monkeypatch.setattr(replicas.Replicas, "_announce", lambda self: None)
+    async with AsyncExitStack() as stack:
+        peers: list[Peer] = []
+        for at in range(3):
+            part, join = write_part(tmp_path / f"part-{at}.csv", seed=at), (peers[0].address,) if peers else ()
+            peers.append(await stack.enter_async_context(here(part, tmp_path / f"s{at}", join=join, replicas=1)))
+        owner, *others = peers
+        holder, asker = sorted(
+            others, key=lambda peer: peer.id != keepers(owner.id, [each.id for each in others], 1)[0]
+        )
+        await soon(lambda: len(asker.colleagues.roll().voters) == 3 and owner.id in holder.shelf.words, "it is held")
+        asked, vote = [], asker.polling._wire.vote
+
+        async def cut_off(member: Member, *how: Any) -> object:
+            asked.append(member.id)
+            if member.id == owner.id:
+                raise RemoteError("cut off")
+            return await vote(member, *how)
+
+        monkeypatch.setattr(asker.polling._wire, "vote", cut_off)
+        answer = await ask(asker)
+        assert (answer.votes["cast"], answer.votes["missing"]) == (3, [])
+        assert [entry["by"] for entry in answer.votes["replicas"] if entry["peer"] == owner.id] == [holder.node.me.name]
+        holder.shelf.drop(owner.id)
+        for questions in (3, 2):
+            asked.clear()
+            (missing,) = (await ask(asker)).votes["missing"]
+            assert (missing["peer"], missing["reason"], len(asked)) == (owner.id, "cut off", questions)
 
 
 async def test_votes_that_take_long_are_cast_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

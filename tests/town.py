@@ -103,6 +103,9 @@ class _Seen:
     def roll(self) -> Roll:
         return self._town.roll(self._me)
 
+    def all(self) -> list[Colleague]:
+        return list(self.roll().voters)
+
     def usual(self, wanted: Wanted, rows: int) -> float | None:
         return self._town.usual
 
