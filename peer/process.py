@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
+from threadpoolctl import threadpool_limits
 
 from p2pml.errors import BadInput
 from p2pml.gossip.limits import NAME_LIMIT
@@ -39,6 +40,8 @@ def run_peer(options: PeerOptions) -> None:
     # Threads of OpenMP that spin while they wait starve the other peers of a machine: a training took 20 times
     # as long beside three others. Set before scikit-learn is loaded; the training process inherits it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Nor do those of matrix products sleep: beside three trainings, two of them took a minute for a second's work.
+    threadpool_limits(1)
     return_large_pieces()
     sys.setswitchinterval(TURN)
     # A user's own `package.module:factory` lies beside the data; last on the path, it cannot hide a library.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -238,3 +239,25 @@ def test_a_copied_state_folder_stops_one_of_the_two(trio: list[RealPeer], tmp_pa
     finally:
         twin.end()
     assert os.path.exists(copy)
+
+
+PRODUCTS = """
+import pathlib
+from threadpoolctl import threadpool_info
+from p2pml.peer import process
+from p2pml.peer.options import PeerOptions
+
+async def say(options):
+    print([pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"])
+
+process._run = say
+process.run_peer(PeerOptions(pathlib.Path("part.csv")))
+"""
+
+
+def test_a_peer_takes_one_processor_for_products_of_matrices() -> None:
+    """Whatever the library takes by itself: its threads do not sleep while they wait, and starve trainings beside."""
+    free = {name: said for name, said in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    four = free | {"OPENBLAS_NUM_THREADS": "4"}
+    ran = subprocess.run([sys.executable, "-c", PRODUCTS], env=four, capture_output=True, check=True, text=True)
+    assert set(json.loads(ran.stdout)) == {1}

@@ -1,19 +1,23 @@
 """Four peers that train at once, beside the four trainings in turn: `python tests/benchmarks/training.py PARTS`.
 
-Each part of the folder is first trained on by one peer alone, one after another; then all peers live, and one `fit` has
-all train at once. Prints the wall time of both. At best the second is the first divided by the cores.
+Each part of the folder is first trained on by one peer alone, one after another; then all peers live, and once each has
+what it needs of the others, one `fit` has all train at once. Prints the wall time of both. At best the second is the
+first divided by the cores.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import csv
+import itertools
 import os
 import sys
 import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+from deaths import wait_for_all
 from running import RealPeer, eventually
 
 from p2pml.peer.answers import Fitted
@@ -60,6 +64,9 @@ def main() -> None:
                 )
             eventually(lambda: all(peer.ready() for peer in peers), "all have trained", PATIENCE)
             eventually(lambda: len(peers[0].peers()) == len(parts), "all know each other", PATIENCE)
+            with parts[0].open(newline="") as file:
+                names, row = itertools.islice(csv.reader(file), 2)
+            wait_for_all(peers, {"columns": names, "data": [row]}, 2)
             report = fit(peers[0])
             best = sum(alone) / cores
             assert [each["status"] for each in report["peers"]] == ["trained"] * len(parts), report
