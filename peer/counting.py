@@ -11,7 +11,7 @@ from p2pml.gossip import Member
 from .adding import Partial
 from .answers import Missing, StoodIn, Votes
 from .ballots import Ballot
-from .colleagues import Roll
+from .colleagues import Colleague, Roll
 from .round import Round
 
 
@@ -52,12 +52,16 @@ class Count:
         self._why |= round.why
         self._late |= round.late
 
+    @property
+    def lost(self) -> list[Colleague]:
+        """The voters whose votes have not come."""
+        return [voter for voter in self._roll.voters if voter.id not in self.by]
+
     def heard(self, seconds: float) -> Heard:
         """All that came within so many seconds; raises `NoVotes` where nothing did."""
         roll, by = self._roll, self.by
         missing = [_missing(member.id, member.name, why) for member, why in roll.absent]
-        lost = [voter for voter in roll.voters if voter.id not in by]
-        missing += [_missing(voter.id, voter.member.name, self._reason(voter.id, seconds)) for voter in lost]
+        missing += [_missing(voter.id, voter.member.name, self._reason(voter.id, seconds)) for voter in self.lost]
         missing.sort(key=lambda entry: entry["peer"])
         if not by:
             reasons = "; ".join(f"{entry['name']}: {entry['reason']}" for entry in missing)

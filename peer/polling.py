@@ -34,7 +34,6 @@ DOUBT = 1.0
 """Seconds that count against a holder which is suspected or about to leave: it is asked where nobody else is left."""
 TURNS = 3
 """Turns of the loop after which a question is with the system: the others vote while this peer does."""
-
 LIKELY = 4
 """Peers that are asked for a vote which nobody known to hold its model has cast: two hold it, unless users say more."""
 SEEKING = 0.5
@@ -104,33 +103,32 @@ class Polling:
                 await round.run(deadline)
                 count.add(round.cast)
                 count.lacks(round)
-            if lacking := {voter.id: wanted[voter.id] for voter in roll.voters if voter.id not in count.by}:
-                await self._seek(lacking, put, count)
+            if lost := count.lost:
+                await self._seek(lost, put, count)
         return count.heard(seconds)
 
-    async def _seek(self, wanted: dict[str, Wanted], put: _Put, count: Count) -> None:
+    async def _seek(self, lost: Sequence[Colleague], put: _Put, count: Count) -> None:
         """Ask those who should hold the models of these votes: who does may have had no time yet to say so."""
         now = asyncio.get_running_loop().time()
         end = min(now + SEEKING, put.deadline)
         self._sought = {model: until for model, until in self._sought.items() if until > now}
+        wanted = {voter.id: _wanted(voter) for voter in lost if voter.summary is not None and voter.summary.portable}
+        wanted = {id: each for id, each in wanted.items() if each.model not in self._sought}
+        if not wanted or now >= end:
+            return
         live = {colleague.id: colleague.member for colleague in self._colleagues.all() if colleague.live}
         holders: dict[str, tuple[Member, ...]] = {}
-        for voter in put.roll.voters:
-            if voter.id not in wanted or wanted[voter.id].model in self._sought:
-                continue
-            if voter.summary is not None and voter.summary.portable and now < end:
-                asked = {holder.id for holder in put.roll.holders[voter.id]}
-                holders[voter.id] = tuple(live[id] for id in keepers(voter.id, live, LIKELY) if id not in asked)
-        if not any(holders.values()):
-            return
+        for id in wanted:
+            asked = {holder.id for holder in put.roll.holders[id]}
+            holders[id] = tuple(live[each] for each in keepers(id, live, LIKELY) if each not in asked)
         put = replace(put, roll=replace(put.roll, holders=holders))
-        round = self._round({id: wanted[id] for id in holders}, put, firsts)
+        round = self._round(wanted, put, firsts)
         # Cut off: who does not answer at once is not therefore unreachable.
         with suppress(TimeoutError):
             async with asyncio.timeout_at(end):
                 await round.run(end + SEEKING)
         count.add(round.cast)
-        self._sought |= {wanted[id].model: now + SEEKING for id in holders if id not in round.cast}
+        self._sought |= {each.model: now + SEEKING for id, each in wanted.items() if id not in round.cast}
 
     def _groups(self, round: Round, wanted: Mapping[str, Wanted], put: _Put) -> dict[str, list[str]]:
         """Which votes to ask through whom; empty where few have to be asked, nobody can ask them, or time is short."""

@@ -205,8 +205,8 @@ class _Records:
         return Table({name: list(cells) for name, cells in zip(self._header, columns, strict=True)}, len(records))
 
     def _plain(self, lines: list[str]) -> list[Any] | None:
-        """All cells of all lines, where these hold one record each and nothing is quoted: a third of the time that
-        Python's reader takes."""
+        """All cells of all lines, where these hold one record each and nothing is quoted: a table is read in three
+        fifths of the time that Python's reader takes."""
         width = len(self._header)
         if width == 1 or {width - 1} != {line.count(self._delimiter) for line in lines}:
             return None

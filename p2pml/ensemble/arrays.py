@@ -84,7 +84,7 @@ class Trees:
         return np.cumsum(sizes) - sizes
 
     def widest(self, width: int) -> int:
-        """Most numbers that one row becomes on its way."""
+        """Most numbers that one row becomes on its way: each feature, and its negative."""
         return 2 * width
 
     def check(self, width: int, outputs: int) -> None:
