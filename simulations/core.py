@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from p2pml.errors import BadInput
-from p2pml.gossip import Address, Change, IdentityConflict, Join
+from p2pml.gossip import Address, Change, IdentityConflict, Join, Settings, limits
 
 from . import recovery
 from .asking import Clients
@@ -76,7 +76,9 @@ class Run:
     def __init__(self, plan: Plan, tell: Tell = nobody) -> None:
         """Arrange everything; nothing has happened yet."""
         self.plan, self.tell = plan, tell
-        self.cluster = Cluster(plan.peers, plan.seed, conditions=plan.weather, direct=True, keeps_changes=False)
+        # More than a peer remembers by default are more than each could know: here it remembers all.
+        settings = replace(Settings.lan(), max_members=max(limits.MEMBERS_LIMIT, plan.peers))
+        self.cluster = Cluster(plan.peers, plan.seed, settings, plan.weather, direct=True, keeps_changes=False)
         step = max(1, plan.peers // WATCHED)
         self.watched = range(0, plan.peers, step)
         self.invariants = Invariants(self.cluster, frozenset(self.watched)).watch()

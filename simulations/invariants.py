@@ -35,8 +35,8 @@ QUEUES = {
 BOUNDED = (*QUEUES, "news", "suspicions", "timers")
 """What waits, and is bounded."""
 
-ROUNDS = ("probe", "reconnect", "gossip", "compare", "open the catalogue", "come for more")
-"""What a node has one timer for, beside those of its probes, relays and suspicions."""
+ROUNDS = ("probe", "reconnect", "gossip", "compare", "open the catalogue", "come for more", "judge")
+"""What a node has one timer for, beside those of its probes and relays."""
 
 ANSWERED = "a request is answered exactly once"
 
@@ -148,7 +148,7 @@ class Invariants:
 
     def _check_queues(self, host: Host) -> None:
         queues, members = host.running.queues(), host.running.remembered()
-        waiting = queues["probes"] + queues["relays"] + queues["suspicions"]
+        waiting = queues["probes"] + queues["relays"]
         bounds = (*QUEUES.values(), 2 * members, members - 1, len(ROUNDS) + waiting)
         over = [name for name, bound in zip(BOUNDED, bounds, strict=True) if queues[name] > bound]
         self._hold(not over, "every queue is bounded", host, ", ".join(over))

@@ -11,8 +11,9 @@ import pytest
 from plants import PLANTS, hasty_verdict
 
 from p2pml.errors import BadInput
-from p2pml.gossip import Node
+from p2pml.gossip import Node, limits
 from p2pml.simulations import core, recovery
+from p2pml.simulations.cluster import Cluster
 from p2pml.simulations.core import run
 from p2pml.simulations.invariants import LAWS
 from p2pml.simulations.operations import Operation
@@ -198,8 +199,8 @@ def test_the_rest_stays_broken() -> None:
 def test_a_cluster_that_never_comes_to_rest_is_a_liveness_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     """Doubts and news must end."""
     monkeypatch.setattr(core, "PATIENCE", 3.0)
-    monkeypatch.setattr(recovery, "entries", lambda observers: None)
-    monkeypatch.setattr(recovery, "unrest", lambda observers: Complaint(QUIET, "host-0 suspects somebody", 0))
+    monkeypatch.setattr(recovery, "entries", lambda observers, apart: None)
+    monkeypatch.setattr(recovery, "unrest", lambda observers, apart: Complaint(QUIET, "host-0 suspects somebody", 0))
     report = run(FAILING)
     assert (report.kind, EXIT_CODES[report.kind]) == (LIVENESS, 4)
 
@@ -226,3 +227,26 @@ def test_a_crowd_that_comes_and_goes_knows_one_another_from_the_start() -> None:
     started = core.Run(plan)
     assert started.cluster.agreed()
     assert all(started.learners.ready(host) for host in started.cluster.hosts)
+
+
+def test_more_peers_than_a_real_one_remembers_know_each_other() -> None:
+    """A peer refuses newcomers beyond its limit, its own claim first of all: a simulation of more has room for all."""
+    plan = replace(draw("churn", 1, limits.MEMBERS_LIMIT + 100, 10.0), formed=False)
+    assert core.Run(plan).cluster.settings.max_members >= plan.peers
+
+
+def test_tables_that_are_alike_are_looked_at_once() -> None:
+    """Of hosts that say that they know the same a sample is looked at all the same, and whoever knows other things."""
+    cluster = Cluster(250, seed=1, direct=True)
+    cluster.form()
+    observers = cluster.hosts
+    sample = recovery.differing(observers)
+    assert sample == observers[::3]
+    assert recovery.complaint(cluster, range(250), frozenset()) is None
+    cluster.write(4, "key", b"value")
+    assert observers[4] in recovery.differing(observers)
+    found = recovery.complaint(cluster, range(250), frozenset())
+    assert found is not None
+    assert found[0] == recovery.ENTRIES
+    few = observers[:50]
+    assert recovery.differing(few) == few

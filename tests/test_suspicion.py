@@ -407,6 +407,31 @@ def test_a_fifth_accuser_is_no_news() -> None:
     assert one.node.queues()["news"] == 0
 
 
+def test_many_suspects_share_one_timer_and_each_has_its_time() -> None:
+    """However many are suspected, one more timer is set than before, and none is dead early or late."""
+    crowd = [identity(index) for index in range(5, 45)]
+    one = jar(A, B, C, *crowd)
+    one.run(1.0)
+    began: dict[Me, float] = {}
+    timers = one.node.queues()["timers"]
+    for subject in crowd[::2]:
+        one.hear(A, Claim(claim(A, Status.ALIVE, len(began))))
+        accuse(one, subject, A, B, C)
+        one.hear(B, Claim(claim(B)))
+        began[subject] = one.now
+        one.run(0.1)
+    queues = one.node.queues()
+    assert queues["suspicions"] == 20
+    assert queues["timers"] <= timers + 1 + queues["probes"] + queues["relays"]
+    span = timeout(LAN, 24, 4)
+    while one.now < began[crowd[-2]] + timeout(LAN, 44, 1) + LAN.probe_interval:
+        one.hear(A, Claim(claim(A, Status.ALIVE, round(100 * one.now))))
+        one.run(0.1)
+        for subject, since in began.items():
+            assert one.status(subject) is Status.SUSPECT or one.now - since > span
+    assert all(one.status(subject) is Status.DEAD for subject in began)
+
+
 def test_who_repeats_a_refuted_claim_is_answered_once_an_interval() -> None:
     """A flood of what this node has refuted is not answered by a flood."""
     one = jar(A)

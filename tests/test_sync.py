@@ -208,6 +208,26 @@ def test_what_does_not_fit_is_fetched_by_stream() -> None:
     assert two.node.queues()["streams"] == 0
 
 
+def test_a_stream_of_a_large_table_is_worth_what_it_brings() -> None:
+    """Where members come and go, tables differ by the few of whom the news is under way: no reason to send all of it.
+
+    Who lacks one member of 60 is told of a stream each time, of 600 one time in six, and who lacks a sixth each time.
+    """
+
+    def told(one: Jar, live: int) -> int:
+        one.clear()
+        one.hear(A, Digest(False, live, ()))
+        return len(one.said(More, A.address))
+
+    crowd = (replace(A, id=f"{index:032x}", address=(f"10.1.{index >> 8}.{index & 255}", 7946)) for index in range(600))
+    small, large = jar(A, *MANY), jar(A, *crowd)
+    asked = 100
+    assert sum(told(small, small.node.remembered() - 1) for _ in range(asked)) == asked
+    assert 0 < sum(told(large, 601) for _ in range(asked)) < asked / 3
+    assert sum(told(large, 500) for _ in range(asked)) == asked
+    assert sum(told(large, 602) + told(large, 700) for _ in range(asked)) == 0
+
+
 def test_a_value_too_large_for_a_packet_goes_by_stream() -> None:
     """Entries up to their limit reach the others all the same."""
     one = jar(A)

@@ -23,6 +23,8 @@ def acquaint(nodes: Sequence[Node]) -> None:
         first.catalogue.apply(shelf)
         first.state ^= other.state
     first.hush()
+    for node in nodes:
+        node._sync.agreed_at = node._context.now
     for other in others:
         other.members.copy(first.members)
         other.catalogue.copy(first.catalogue)

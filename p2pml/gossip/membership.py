@@ -51,7 +51,10 @@ class Membership:
         if known is None:
             self._adopt(known, claim, spread=spread)
             return
-        merged = known if claim is known else merge(known, claim)
+        alike = claim.rank == known.rank and claim.address == known.address
+        # Which four of many accusers are named changes nothing.
+        settled = claim is known or (alike and len(known.accusers) == limits.ACCUSERS_LIMIT)
+        merged = known if settled else merge(known, claim)
         if merged is known:  # as mostly
             if claim.rank == known.rank:
                 self._context.echo(self._context.claims, claim.id)
@@ -60,9 +63,7 @@ class Membership:
         elif self._is_doubtful(known, merged):
             self._question(known, claim)
         else:
-            # Which four of many accusers are named changes nothing.
-            is_news = merged.rank != known.rank or len(known.accusers) < limits.ACCUSERS_LIMIT
-            self._adopt(known, merged, spread=spread and is_news)
+            self._adopt(known, merged, spread=spread)
 
     def _is_doubtful(self, known: Record, merged: Record) -> bool:
         """Whether what others say of a member should be looked into before it is believed."""

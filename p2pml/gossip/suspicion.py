@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
 from typing import Protocol
 
 from .context import Context
@@ -57,6 +58,9 @@ LAST_WORDS = (0.25, 0.03, 0.005)
 """Probe intervals before a verdict at which the suspect is told once more: the network may be back since the probe.
 The last leaves time for little more than a packet and its answer."""
 
+OVERTAKEN = 64
+"""How many more steps may stand in the schedule than there are suspicions: what was overtaken is not taken out."""
+
 
 def timeout(settings: Settings, live: int, accusers: int) -> float:
     """Say how long a suspicion lasts, in s, with so many members and accusers.
@@ -86,7 +90,8 @@ class Suspicion:
     """One suspected member: since when, and since when a third member was heard meanwhile.
 
     `patience` is for how long it is left to others to judge first (s). `frozen` is when the earliest verdict is, since
-    something spoke against it; `freezes` counts how often.
+    something spoke against it; `freezes` counts how often. `due` is when its next `step` is taken: the last probe, the
+    last words, the verdict.
     """
 
     subject: str
@@ -94,7 +99,8 @@ class Suspicion:
     patience: float
     accusers: int = 0
     deadline: float = 0.0
-    token: int = 0
+    step: int = 0
+    due: float = math.inf
     heard: float | None = None
     waiting: bool = False
     answered: float = -math.inf
@@ -116,8 +122,11 @@ class Suspicions:
         self._returning: set[str] = set()
         self._healing = -math.inf
         self._spoke: str | None = None
-        # Made once: where many are suspected, a timer and a number each are most of what that takes.
-        self._begin_last_probe = self._last_probe
+        # One timer for all, as where many are suspected one for each is most of what that takes.
+        self._steps: list[tuple[float, str]] = []
+        self._timer = 0
+        self._armed = math.inf
+        # Made once, for the same reason.
         self._later = JUDGED_LATER * context.settings.probe_interval
 
     def __len__(self) -> int:
@@ -133,9 +142,10 @@ class Suspicions:
         if self._context.me.id in record.accusers:
             suspicion.patience = 0.0
         # Names that nobody knows are no independent witnesses.
-        suspicion.accusers = sum(
-            self._context.members.is_live(accuser) for accuser in record.accusers if accuser != record.id
-        )
+        is_live, suspicion.accusers = self._context.members.is_live, 0
+        for accuser in record.accusers:
+            if accuser != record.id and is_live(accuser):
+                suspicion.accusers += 1
         if not suspicion.waiting:
             self._schedule(suspicion)
 
@@ -157,7 +167,8 @@ class Suspicions:
         suspicion = self._open.pop(subject, None)
         if suspicion is not None:
             self.unheard.pop(subject, None)
-            self._context.cancel(suspicion.token)
+            if not self._open:
+                self._disarm()
 
     def heard_from(self, sender: str) -> None:
         """Note word from a live member: this node can hear, so silence begins to mean something."""
@@ -247,53 +258,89 @@ class Suspicions:
 
     def _await(self, suspicion: Suspicion, deadline: float) -> None:
         """Arrange the last probe, so that it has just failed at the deadline, or not."""
-        context = self._context
-        suspicion.deadline = deadline
-        context.cancel(suspicion.token)
-        if not context.settings.lifeguard:
-            suspicion.token = context.timer(deadline - context.now, self._verdict, suspicion.subject)
-            return
-        begin = deadline - context.settings.probe_interval
-        suspicion.token = context.timer(begin - context.now, self._begin_last_probe, suspicion)
+        settings = self._context.settings
+        suspicion.deadline, suspicion.step = deadline, 0
+        self._arrange(suspicion, deadline - settings.probe_interval if settings.lifeguard else deadline)
 
-    def _last_probe(self, suspicion: Suspicion) -> None:
+    # The steps to a verdict.
+
+    def _arrange(self, suspicion: Suspicion, due: float) -> None:
+        """Take the next step at a time, in place of any that was arranged."""
+        suspicion.due = due
+        heappush(self._steps, (due, suspicion.subject))
+        if len(self._steps) > 2 * len(self._open) + OVERTAKEN:
+            self._steps = [(one.due, one.subject) for one in self._open.values() if one.due < math.inf]
+            heapify(self._steps)
+        self._arm(due)
+
+    def _arm(self, at: float) -> None:
+        if at < self._armed:
+            context = self._context
+            context.cancel(self._timer)
+            self._armed, self._timer = at, context.timer(at - context.now, self._go_on)
+
+    def _disarm(self) -> None:
+        self._context.cancel(self._timer)
+        self._steps.clear()
+        self._armed = math.inf
+
+    def _go_on(self) -> None:
+        """Take all steps that are due."""
+        now, self._armed = max(self._armed, self._context.now), -math.inf
+        steps = self._steps
+        while steps and (steps[0][0] <= now or self._is_overtaken(*steps[0])):
+            due, subject = heappop(steps)
+            if not self._is_overtaken(due, subject):
+                self._step(self._open[subject])
+                steps = self._steps
+        self._armed = math.inf
+        if steps:
+            self._arm(steps[0][0])
+
+    def _is_overtaken(self, due: float, subject: str) -> bool:
+        suspicion = self._open.get(subject)
+        return suspicion is None or suspicion.due != due
+
+    def _step(self, suspicion: Suspicion) -> None:
+        """Probe the suspect a last time; then tell it a few times, and then pass the verdict."""
+        context, step = self._context, suspicion.step
+        suspicion.step, suspicion.due = step + 1, math.inf
+        if step > len(LAST_WORDS) or not context.settings.lifeguard:
+            self._expired(suspicion)
+            return
+        if step:
+            record = context.members.get(suspicion.subject)
+            assert record is not None
+            context.send_to(record)
+        elif not self._last_probe(suspicion):
+            return
+        left = LAST_WORDS[step] if step < len(LAST_WORDS) else 0.0
+        self._arrange(suspicion, suspicion.deadline - left * context.settings.probe_interval)
+
+    def _last_probe(self, suspicion: Suspicion) -> bool:
+        """Probe a suspect, unless this node hears nobody; say so."""
         context = self._context
         deaf_since = context.now - DEAF * context.settings.probe_interval
         if context.members.live > 2 and context.health.last_word < deaf_since and suspicion.started < deaf_since:
             # It heard somebody at first, and nobody lately: it begins anew where it hears again.
             suspicion.waiting = True
             self.unheard[suspicion.subject] = suspicion
-            return
+            return False
         self._doubt(suspicion.subject, helpers=0)  # all who know of the suspicion probe now
-        self._last_words(suspicion, LAST_WORDS)
-
-    def _last_words(self, suspicion: Suspicion, left: tuple[float, ...]) -> None:
-        """Wait for the deadline, and tell the suspect again on the way."""
-        context = self._context
-        if not left:
-            suspicion.token = context.timer(suspicion.deadline - context.now, self._expired, suspicion)
-            return
-
-        def tell() -> None:
-            record = context.members.get(suspicion.subject)
-            assert record is not None
-            context.send_to(record)
-            self._last_words(suspicion, left[1:])
-
-        at = suspicion.deadline - left[0] * context.settings.probe_interval
-        suspicion.token = context.timer(at - context.now, tell)
+        return True
 
     def _expired(self, suspicion: Suspicion) -> None:
         context = self._context
-        if context.now <= suspicion.answered + context.settings.probe_interval:
-            self._await(suspicion, context.now + context.settings.probe_interval)
-            return
-        if context.members.live > 2:
-            if suspicion.heard is None:
-                suspicion.waiting = True
+        if context.settings.lifeguard:
+            if context.now <= suspicion.answered + context.settings.probe_interval:
+                self._await(suspicion, context.now + context.settings.probe_interval)
                 return
-            hearing = suspicion.heard + HEARING_GRACE * context.settings.probe_interval
-            if context.now < hearing:
-                self._await(suspicion, hearing)
-                return
+            if context.members.live > 2:
+                if suspicion.heard is None:
+                    suspicion.waiting = True
+                    return
+                hearing = suspicion.heard + HEARING_GRACE * context.settings.probe_interval
+                if context.now < hearing:
+                    self._await(suspicion, hearing)
+                    return
         self._verdict(suspicion.subject)

@@ -37,6 +37,9 @@ PART_LEAST = 64
 LATEST_LIMIT = 16
 """Owners remembered as those who wrote last: what is new is what others lack. They take a third of a digest."""
 
+WORTH = 100
+"""Lines of a stream that are worth one member that the other lacks: one of more lines is only taken now and then."""
+
 DIFFERING_LIMIT = 16
 """Members remembered as differing between two syncs; one of them is compared with."""
 
@@ -180,8 +183,16 @@ class Sync:
         differing, gaps = self._differences(lines)
         lacking = _fitting(differing, room - DIGEST_OVERHEAD)
         wants = [context.wire.part(Wants(lacking))] if lacking else []
-        parts = self._pack(gaps, room, more=not digest.complete and context.members.live > digest.live)
-        return wants, parts
+        return wants, self._pack(gaps, room, more=not digest.complete and self._worth_more(digest.live))
+
+    def _worth_more(self, known: int) -> bool:
+        """Whether whoever knows so many live members should come by stream, which takes a line of each.
+
+        Where members come and go, counts always differ by those of whom the news is under way. So a stream is taken
+        by a chance that grows with what it brings, and costs the same for each of these at any size.
+        """
+        live = self._context.members.live
+        return live > known and self._context.rng.random() * live < WORTH * (live - known)
 
     def _differences(self, lines: Iterable[Line]) -> tuple[list[Line], list[Gap]]:
         """Find the lines in which they know more, as ours, and those in which they know less.
