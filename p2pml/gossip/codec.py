@@ -260,9 +260,9 @@ def encode_body(source: str, generation: int, nonce: int, parts: Sequence[bytes]
     return b"".join((before, _body_head(source, generation, nonce), _list_head(len(parts)), *parts))
 
 
-@lru_cache(maxsize=limits.MEMBERS_LIMIT)
+@lru_cache(maxsize=4 * limits.MEMBERS_LIMIT)
 def _body_head(source: str, generation: int, nonce: int) -> bytes:
-    """Write what all packets of one run begin with; a process has one run, and a simulation some thousands."""
+    """Write what all packets of one run begin with; a process has one run, and a simulation ten thousand."""
     fields = [bytes.fromhex(source), generation, nonce]
     return b"".join((_PACKER.pack_array_header(4), *(_PACKER.pack(field) for field in fields)))
 
