@@ -7,6 +7,8 @@ report.held, report.breach, report.trace, report.properties, report.measures, re
 from __future__ import annotations
 
 import gc
+import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -37,6 +39,9 @@ JOINED = 3
 WATCHED = 100
 """Hosts whose views are checked at each event; in a larger cluster these are a sample."""
 
+EACH = 40
+"""Bytes, about, that a host takes for what it knows of another, its doubts included."""
+
 STAYS = "no peer ends by itself"
 NO_ERROR = "nothing goes wrong inside"
 
@@ -48,11 +53,18 @@ OPERATIONS = tuple(what for what in MEANINGS if what not in WHOLE)
 def run(plan: Plan, tell: Tell = nobody) -> Report:
     """Run a plan to its end, or to the first breach, and tell now and then how far it is.
 
-    Raises `BadInput` for an operation of another layer, and for rows that nothing can be learnt of.
+    Raises `BadInput` for an operation of another layer, for rows that nothing can be learnt of, and for more hosts than
+    this machine has room for.
     """
     for operation in plan.operations:
         if operation.what not in OPERATIONS:
             raise BadInput(f"the layer core has no {operation.what!r}: run it on whole daemons, with --layer daemon")
+    room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if EACH * plan.peers**2 > room:
+        raise BadInput(
+            f"{plan.peers} peers that all know one another take {EACH * plan.peers**2 / 1e9:,.0f} GB of memory, "
+            f"and this machine has {room / 1e9:,.0f}: --peers can be at most {math.isqrt(room // EACH)} here"
+        )
     with no_collector():
         this = Run(plan, tell)
         return this.report(this.breach())

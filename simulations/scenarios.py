@@ -269,7 +269,7 @@ def draw(scenario: str, seed: int, peers: int, seconds: float, churn: float = 20
     core = tuple(sorted({0, *draft.some(rng.uniform(0.5, 1.0))}))
     if rng.random() < 0.25:
         core = tuple(range(peers))
-    stay_broken(draft, tuple(host for host in range(peers) if host not in core), core)
+    stay_broken(draft, tuple(sorted({*range(peers)}.difference(core))), core)
     return Plan(
         scenario,
         seed,

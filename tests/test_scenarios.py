@@ -250,3 +250,11 @@ def test_tables_that_are_alike_are_looked_at_once() -> None:
     assert found[0] == recovery.ENTRIES
     few = observers[:50]
     assert recovery.differing(few) == few
+
+
+def test_more_peers_than_memory_has_room_for_are_refused() -> None:
+    """It is said before anything runs, with how many there may be."""
+    with pytest.raises(
+        BadInput, match=r"1000000 peers .* take 40,000 GB of memory, .* --peers can be at most \d+ here"
+    ):
+        run(draw("churn", 1, 10**6, 10.0, 1.0))
