@@ -84,7 +84,7 @@ messages = st.one_of(
     st.builds(Digest, st.booleans(), st.integers(0, 5000), some_lines),
     st.builds(Wants, some_lines),
     deltas(),
-    st.just(More()),
+    st.builds(More, st.integers(0, 5000)),
 )
 anything: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(max_size=8) | st.binary(),

@@ -226,7 +226,7 @@ _WRITERS: dict[type[Message], Callable[[Any], list[Any]]] = {
     Digest: lambda digest: [CODES[Digest], digest.complete, digest.live, [_line_fields(line) for line in digest.lines]],
     Wants: lambda wants: [CODES[Wants], [_line_fields(line) for line in wants.lines]],
     Delta: lambda delta: [CODES[Delta], bytes.fromhex(delta.owner), *delta[1:]],
-    More: lambda more: [CODES[More]],
+    More: lambda more: [CODES[More], *more] if more.live else [CODES[More]],
 }
 
 _READERS: dict[int, Callable[[Fields], Message]] = {
@@ -241,7 +241,7 @@ _READERS: dict[int, Callable[[Fields], Message]] = {
     CODES[Digest]: _read_digest,
     CODES[Wants]: lambda fields: Wants(_read_lines(fields[0])),
     CODES[Delta]: _read_delta,
-    CODES[More]: lambda fields: More(),
+    CODES[More]: lambda fields: More(*(_number(live, limits.GENERATION_LIMIT) for live in fields[:1])),
 }
 
 

@@ -103,7 +103,12 @@ class Delta(NamedTuple):
 
 
 class More(NamedTuple):
-    """There is more that you lack than fits here: come and fetch it by stream."""
+    """There is more that you lack than fits here: come and fetch it by stream.
+
+    `live`: where all that is known of it is that the sender knows so many live members, more than you told of.
+    """
+
+    live: int = 0
 
 
 Message: TypeAlias = Ping | Ack | PingRequest | Nack | Claim | Head | Digest | Wants | Delta | More

@@ -474,5 +474,5 @@ _HEARERS: dict[type[Message], Callable[[Node, Any, Packet, Address], object]] = 
     Head: lambda node, head, packet, source: node._sync.on_head(head, source),
     Digest: lambda node, digest, packet, source: node._sync.on_digest(digest, source),
     Wants: lambda node, wants, packet, source: node._sync.on_wants(wants, source),
-    More: lambda node, more, packet, source: node._sync.on_more(source),
+    More: lambda node, more, packet, source: node._sync.on_more(more, source),
 }

@@ -28,8 +28,8 @@ NUMBER_SIZES = (1,) * 8 + (2,) + (3,) * 8 + (5,) * 16 + (9,) * 32
 DIGEST_OVERHEAD = 1 + 1 + 1 + 9 + 5
 """Bytes of an encoded digest beside its lines, at most."""
 
-MORE_SIZE = 2
-"""Bytes of an encoded `More`."""
+MORE_SIZE = 2 + 9
+"""Bytes of an encoded `More`, at most."""
 
 PART_LEAST = 64
 """Bytes below which there is no point in looking for a claim or a delta that still fits."""
@@ -38,7 +38,7 @@ LATEST_LIMIT = 16
 """Owners remembered as those who wrote last: what is new is what others lack. They take a third of a digest."""
 
 WORTH = 100
-"""Lines of a stream that are worth one member that the other lacks: one of more lines is only taken now and then."""
+"""Lines of a stream that are worth one member that is lacked: one of more lines is only taken now and then."""
 
 DIFFERING_LIMIT = 16
 """Members remembered as differing between two syncs; one of them is compared with."""
@@ -105,8 +105,8 @@ class Sync:
             sync, lull = context.settings.sync_interval, context.now - self._last
             if self._last == -math.inf:
                 self._first = context.now
-            new = self.agreed_at is None and context.now - self._first < 2 * sync
-            self._rest = context.settings.probe_interval if new or lull >= 2 * sync else min(2 * self._rest, sync)
+            soon = self._is_new or lull >= 2 * sync
+            self._rest = context.settings.probe_interval if soon else min(2 * self._rest, sync)
             self._last = context.now
             chosen = context.rng.choice(differing)
             settled = self._rest == sync and not context.has_news
@@ -183,16 +183,8 @@ class Sync:
         differing, gaps = self._differences(lines)
         lacking = _fitting(differing, room - DIGEST_OVERHEAD)
         wants = [context.wire.part(Wants(lacking))] if lacking else []
-        return wants, self._pack(gaps, room, more=not digest.complete and self._worth_more(digest.live))
-
-    def _worth_more(self, known: int) -> bool:
-        """Whether whoever knows so many live members should come by stream, which takes a line of each.
-
-        Where members come and go, counts always differ by those of whom the news is under way. So a stream is taken
-        by a chance that grows with what it brings, and costs the same for each of these at any size.
-        """
-        live = self._context.members.live
-        return live > known and self._context.rng.random() * live < WORTH * (live - known)
+        lacks = not digest.complete and context.members.live > digest.live
+        return wants, self._pack(gaps, room, live=context.members.live if lacks else 0)
 
     def _differences(self, lines: Iterable[Line]) -> tuple[list[Line], list[Gap]]:
         """Find the lines in which they know more, as ours, and those in which they know less.
@@ -222,9 +214,9 @@ class Sync:
         known = gap.line.version if gap.line.generation == gap.record.generation else 0
         return gap.depth > 0 and self._context.catalogue.wrote(gap.record.id, keys, known)
 
-    def _pack(self, gaps: list[Gap], room: int, *, more: bool = False) -> list[Part]:
-        """Write claims and deltas for as many gaps as fit, and say so if there are more."""
-        context = self._context
+    def _pack(self, gaps: list[Gap], room: int, *, live: int = 0) -> list[Part]:
+        """Write claims and deltas for as many gaps as fit, and say so if there are more, or `live` members."""
+        context, more = self._context, False
         parts: list[Part] = []
         room -= MORE_SIZE
         for line, record, depth in gaps:
@@ -246,7 +238,7 @@ class Sync:
                     part = context.wire.part(delta)
                     parts.append(part)
                     room -= len(part[1])
-        return [*parts, context.wire.part(More())] if more else parts
+        return [*parts, context.wire.part(More(0 if more else live))] if more or live else parts
 
     def _line(self, record: Record) -> Line:
         known, line = self._context.catalogue.known(record.id, record.epoch), record.line
@@ -313,12 +305,23 @@ class Sync:
         """How many streams this node has open."""
         return len(self._streams)
 
-    def on_more(self, source: Address) -> None:
+    @property
+    def _is_new(self) -> bool:
+        """Whether this node has much to learn: for two sync intervals, or until its tables were another's once."""
+        since = self._context.now - self._first
+        return self.agreed_at is None and (self._first == -math.inf or since < 2 * self._context.settings.sync_interval)
+
+    def on_more(self, more: More, source: Address) -> None:
         """Come by stream for what does not fit into a packet: at once, but in a burst of news once for all of it.
 
-        Where many fell silent, tables differ everywhere and for long: then once in a sync interval is enough.
+        Where many fell silent, tables differ everywhere and for long: then once in a sync interval is enough. Where
+        members come and go, counts always differ by those of whom the news is under way, and a stream lists everybody:
+        it is taken by a chance that grows with what it brings, and costs the same for each of these at any size.
         """
         context = self._context
+        lacking = more.live - context.members.live
+        if more.live and not self._is_new and context.rng.random() * more.live >= WORTH * lacking:
+            return
         waiting, self._coming = self._coming is not None, source
         if not waiting:
             settings = context.settings
