@@ -374,7 +374,34 @@ def test_a_head_of_a_stranger_or_a_later_run_brings_its_claim() -> None:
     """What is asked for is then all that the teller knows."""
     one = jar(A, B)
     one.hear(A, Head(C.id, 1, 1), Head(B.id, 2, 1))
-    assert {wants.lines[0].id for wants in one.said(Wants, A.address)} == {B.id, C.id}
+    assert [[entry.id for entry in wants.lines] for wants in one.said(Wants, A.address)] == [[C.id, B.id]]
+
+
+def test_all_that_a_packet_tells_of_is_asked_for_at_once() -> None:
+    """Where many write in one moment, requests and answers are a few packets and not one for each that wrote."""
+    one, writers = jar(*MANY), MANY[:24]
+    one.hear(A, *(Head(writer.id, 1, 4) for writer in writers))
+    (asked,) = one.said(Wants, A.address)
+    assert [entry.id for entry in asked.lines] == [writer.id for writer in writers]
+    assert not one.opened()
+
+
+@pytest.mark.parametrize(("size", "datagrams", "all_fit"), [(200, 6, True), (400, 8, False), (2000, 1, False)])
+def test_a_long_request_is_answered_by_up_to_a_datagram_for_three_lines(
+    size: int, datagrams: int, *, all_fit: bool
+) -> None:
+    """An answer has no more room than those to requests for a line each: else it could be aimed at others."""
+    one, writers = jar(*MANY), MANY[:24]
+    for writer in writers:
+        written = packet(A, delta(writer, 0, 1, key=bytes(size)))
+        one.take(StreamReceived((A.address[0], 40000), written, 3))
+    one.hush()
+    one.hear(A, Wants(tuple(line(writer) for writer in writers)))
+    assert len(one.sent(A.address)) == datagrams
+    brought = [told.owner for told in one.said(Delta, A.address)]
+    assert len(brought) == len(set(brought))
+    assert (len(brought) == len(writers)) == all_fit
+    assert bool(one.said(More, A.address)) != all_fit
 
 
 def test_the_memory_of_heads_is_bounded() -> None:

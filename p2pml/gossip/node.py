@@ -319,6 +319,7 @@ class Node:
                 _HEARERS[type(message)](self, message, packet, source)
             if context.silent:
                 return
+        self._sync.fetch(source)
         self._pay(packet, source)
         if known is not None and current and known.status is not Status.ALIVE:
             self._answer_doubted(packet.source, source)
@@ -447,6 +448,7 @@ class Node:
             else:
                 self._sync.on_delta(message, address, spread=spread)
         if address is not None:
+            self._sync.fetch(address)
             self._pay(packet, address)
         return self._context.state != state
 

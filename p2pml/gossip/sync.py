@@ -34,6 +34,9 @@ MORE_SIZE = 2 + 9
 PART_LEAST = 64
 """Bytes below which there is no point in looking for a claim or a delta that still fits."""
 
+ANSWERED = 3
+"""Lines of a request that a datagram of the answer is for: an answer is no larger than to requests for a line each."""
+
 LATEST_LIMIT = 16
 """Owners remembered as those who wrote last: what is new is what others lack. They take a third of a digest."""
 
@@ -66,6 +69,8 @@ class Sync:
         self._armed = False
         self._last = self._first = -math.inf
         self._rest = context.settings.probe_interval
+        self._wanted: list[Line] = []
+        """What the packet that is being heard has told of, as far as it is known here."""
         self._pulled: dict[str, tuple[tuple[int, int], float]] = {}
         """Which generation and version of whom was lately asked for, and when (s): the oldest first."""
         self._streams: dict[int, Address] = {}
@@ -166,10 +171,18 @@ class Sync:
                 self._context.send_parts(source, parts)
 
     def on_wants(self, wants: Wants, source: Address) -> None:
-        """Send what the other lacks, if it is still so."""
-        parts = self._pack(self._differences(wants.lines)[1], ROOM)
-        if parts:
-            self._context.send_parts(source, parts)
+        """Send what the other lacks, if it is still so: one datagram for every three lines, if that much is lacking."""
+        context, gaps, cut = self._context, self._differences(wants.lines)[1], False
+        for left in reversed(range(-(-len(wants.lines) // ANSWERED))):
+            parts, gaps, some = self._fill(gaps, ROOM - MORE_SIZE)
+            cut |= some
+            last = not (left and parts and gaps)
+            if last and (cut or gaps):
+                parts.append(context.wire.part(More()))
+            if parts:
+                context.send_parts(source, parts)
+            if last:
+                break
 
     def answer(self, digest: Digest, room: int) -> tuple[list[Part], list[Part]]:
         """Write the request for what we lack and the answer to what they lack; each fits into `room`."""
@@ -216,29 +229,36 @@ class Sync:
 
     def _pack(self, gaps: list[Gap], room: int, *, live: int = 0) -> list[Part]:
         """Write claims and deltas for as many gaps as fit, and say so if there are more, or `live` members."""
-        context, more = self._context, False
+        parts, left, cut = self._fill(gaps, room - MORE_SIZE)
+        if left or cut or live:
+            parts.append(self._context.wire.part(More(0 if left or cut else live)))
+        return parts
+
+    def _fill(self, gaps: list[Gap], room: int) -> tuple[list[Part], list[Gap], bool]:
+        """Write claims and deltas for as many gaps as fit; also which are left, and whether a delta had to be cut."""
+        context = self._context
         parts: list[Part] = []
-        room -= MORE_SIZE
-        for line, record, depth in gaps:
-            if room < PART_LEAST:
-                more = True
-                break
-            if (line.generation, line.strength) < (record.generation, record.strength):
-                part = context.wire.claim(record)
-                more |= len(part[1]) > room
-                if len(part[1]) > room:
-                    break
-                parts.append(part)
-                room -= len(part[1])
+        left: list[Gap] = []
+        cut = False
+        for place, (line, record, depth) in enumerate(gaps):
+            behind = (line.generation, line.strength) < (record.generation, record.strength)
+            claims = [context.wire.claim(record)] if behind else []
+            size = sum(len(data) for _, data in claims)
+            if room < PART_LEAST or room < size:
+                return parts, [*left, *gaps[place:]], cut
+            parts += claims
+            room -= size
             if depth > 0:
                 known = (line.collected, line.version) if line.generation == record.generation else (0, 0)
                 delta, whole = context.catalogue.delta(record.id, record.epoch, known, room)
-                more |= not whole
                 if delta is not None:
                     part = context.wire.part(delta)
                     parts.append(part)
                     room -= len(part[1])
-        return [*parts, context.wire.part(More(0 if more else live))] if more or live else parts
+                    cut |= not whole
+                elif not whole:
+                    left.append(gaps[place])
+        return parts, left, cut
 
     def _line(self, record: Record) -> Line:
         known, line = self._context.catalogue.known(record.id, record.epoch), record.line
@@ -269,7 +289,13 @@ class Sync:
         self._pulled[head.owner] = (asked, context.now)
         if len(self._pulled) > limits.MEMBERS_LIMIT:
             del self._pulled[next(iter(self._pulled))]
-        context.send(source, Wants((ours,)))
+        self._wanted.append(ours)
+
+    def fetch(self, source: Address) -> None:
+        """Ask for all that a packet has told of, at once."""
+        if self._wanted:
+            wanted, self._wanted = _fitting(self._wanted, ROOM - DIGEST_OVERHEAD), []
+            self._context.send(source, Wants(wanted))
 
     def on_delta(self, delta: Delta, source: Address | None, *, spread: bool = True) -> None:
         """Take writes that continue what is known, or ask for what is between."""
