@@ -228,7 +228,8 @@ def test_a_stream_of_a_large_table_is_worth_what_it_brings() -> None:
     small, large = jar(A, *MANY), jar(A, *crowd)
     tries = 100
     assert sum(came(large, 603) for _ in range(tries)) == tries
-    small.node._sync.agreed_at = large.node._sync.agreed_at = 0.0
+    small.node._sync.settle()
+    large.node._sync.settle()
     assert sum(came(small, small.node.remembered() + 1) for _ in range(tries)) == tries
     assert 0 < sum(came(large, 603) for _ in range(tries)) < tries / 3
     assert sum(came(large, 703) + came(large, 0) for _ in range(tries)) == 2 * tries

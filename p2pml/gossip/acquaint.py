@@ -24,7 +24,7 @@ def acquaint(nodes: Sequence[Node]) -> None:
         first.state ^= other.state
     first.hush()
     for node in nodes:
-        node._sync.agreed_at = node._context.now
+        node._sync.settle()
     for other in others:
         other.members.copy(first.members)
         other.catalogue.copy(first.catalogue)

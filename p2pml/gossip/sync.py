@@ -67,7 +67,9 @@ class Sync:
         self._latest: dict[str, None] = {}
         """Whose writes came last, the latest of them at the end."""
         self._armed = False
-        self._last = self._first = -math.inf
+        self._last = -math.inf
+        self._first: float | None = None
+        """When tables were first compared (s); `None` before."""
         self._rest = context.settings.probe_interval
         self._wanted: list[Line] = []
         """What the packet that is being heard has told of, as far as it is known here."""
@@ -108,9 +110,9 @@ class Sync:
         self._differing.clear()
         if differing:
             sync, lull = context.settings.sync_interval, context.now - self._last
-            if self._last == -math.inf:
+            if self._first is None:
                 self._first = context.now
-            soon = self._is_new or lull >= 2 * sync
+            soon = (self._is_new and self.agreed_at is None) or lull >= 2 * sync
             self._rest = context.settings.probe_interval if soon else min(2 * self._rest, sync)
             self._last = context.now
             chosen = context.rng.choice(differing)
@@ -333,9 +335,12 @@ class Sync:
 
     @property
     def _is_new(self) -> bool:
-        """Whether this node has much to learn: for two sync intervals, or until its tables were another's once."""
-        since = self._context.now - self._first
-        return self.agreed_at is None and (self._first == -math.inf or since < 2 * self._context.settings.sync_interval)
+        """Whether this node may have much to learn: for two sync intervals."""
+        return self._first is None or self._context.now - self._first < 2 * self._context.settings.sync_interval
+
+    def settle(self) -> None:
+        """Be as one that has been here for long, and has the tables that the others have."""
+        self._first, self.agreed_at = -math.inf, self._context.now
 
     def on_more(self, more: More, source: Address) -> None:
         """Come by stream for what does not fit into a packet: at once, but in a burst of news once for all of it.
