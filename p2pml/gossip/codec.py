@@ -137,10 +137,6 @@ def _read_record(fields: Fields) -> Record:
     )
 
 
-def _line_fields(line: Line) -> list[Any]:
-    return [bytes.fromhex(line.id), *line[1:]]
-
-
 def _read_line(value: Any) -> Line:
     peer, generation, strength, collected, version = _items(value, 5)
     return Line(
@@ -223,11 +219,13 @@ _WRITERS: dict[type[Message], Callable[[Any], list[Any]]] = {
     Nack: lambda nack: [CODES[Nack], *nack],
     Claim: lambda claim: [CODES[Claim], *_record_fields(claim.record)],
     Head: lambda head: [CODES[Head], bytes.fromhex(head.owner), *head[1:]],
-    Digest: lambda digest: [CODES[Digest], digest.complete, digest.live, [_line_fields(line) for line in digest.lines]],
-    Wants: lambda wants: [CODES[Wants], [_line_fields(line) for line in wants.lines]],
+    Digest: lambda digest: [CODES[Digest], digest.complete, digest.live],
+    Wants: lambda wants: [CODES[Wants]],
     Delta: lambda delta: [CODES[Delta], bytes.fromhex(delta.owner), *delta[1:]],
     More: lambda more: [CODES[More], *more] if more.live else [CODES[More]],
 }
+
+"""All fields but lines, which are written one by one."""
 
 _READERS: dict[int, Callable[[Fields], Message]] = {
     CODES[Ping]: lambda fields: Ping(_sequence(fields[0]), _id(fields[1])),
@@ -251,7 +249,18 @@ _PACKER = msgpack.Packer()
 
 def encode(message: Message) -> bytes:
     """Write one message."""
-    packed: bytes = _PACKER.pack(_WRITERS[type(message)](message))
+    fields = _WRITERS[type(message)](message)
+    if isinstance(message, Digest | Wants):
+        lines = _list_head(len(message.lines)), *map(encode_line, message.lines)
+        return b"".join((_list_head(len(fields) + 1), *map(_PACKER.pack, fields), *lines))
+    packed: bytes = _PACKER.pack(fields)
+    return packed
+
+
+@lru_cache(maxsize=8 * limits.MEMBERS_LIMIT)
+def encode_line(line: Line) -> bytes:
+    """Write one line: a large table is compared often, and most of its lines are as they were."""
+    packed: bytes = _PACKER.pack((bytes.fromhex(line.id), *line[1:]))
     return packed
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from . import limits
+from .codec import encode_line
 from .context import ROOM, Context
 from .effects import AnswerStream, EntryChanged, OpenStream
 from .messages import Claim, Delta, Digest, Head, Line, Message, More, Wants
@@ -21,9 +22,6 @@ from .wire import Part
 
 LINE_LEAST = 1 + 18 + 4
 """Bytes of an encoded digest line, at least."""
-
-NUMBER_SIZES = (1,) * 8 + (2,) + (3,) * 8 + (5,) * 16 + (9,) * 32
-"""Bytes of an encoded number, by its bits."""
 
 DIGEST_OVERHEAD = 1 + 1 + 1 + 9 + 5
 """Bytes of an encoded digest beside its lines, at most."""
@@ -423,7 +421,7 @@ def _fitting(lines: Iterable[Line], room: int) -> tuple[Line, ...]:
     """Take lines as long as they fit into `room` bytes."""
     taken = []
     for line in lines:
-        room -= 1 + 18 + sum([NUMBER_SIZES[number.bit_length()] for number in line[1:]])
+        room -= len(encode_line(line))
         if room < 0:
             break
         taken.append(line)
