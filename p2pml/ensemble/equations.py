@@ -22,14 +22,12 @@ from p2pml.errors import RemoteError
 from . import triangle
 from .features import Features
 from .fields import check_classes
-from .values import MAX_TEXT, Columns, Floats
+from .values import MAX_TEXT, Columns, Floats, blocks
 
 EQUATIONS = 1
 """Version of features and of what is told of them."""
 LARGEST = 1e30
 """Numbers in them, at most: products of any two are finite."""
-SQUARE = 2**15
-"""Products that are moved and looked at together: few enough for the nearest cache."""
 BLOCK = 500
 """Rows whose features are in memory at once: few enough for that, and enough for one addition to all products."""
 
@@ -87,8 +85,9 @@ class Equations:
         def mixed(first: Floats, second: Floats, apart: Floats | float = 0.0) -> Floats:
             return first + share * (second - first) + share * (1 - share) * apart
 
+        # Some rows at a time: all at once would take several times the memory of the products.
         gram = np.empty_like(one.gram)
-        for block in _few(len(gram)):
+        for block in blocks(len(gram), len(gram)):
             gram[block] = mixed(one.gram[block], two.gram[block], np.outer(step[block], step))
         return Equations(
             classes,
@@ -194,12 +193,6 @@ def _blocks(rows: int) -> Iterator[slice]:
     return (slice(start, start + BLOCK) for start in range(0, rows, BLOCK))
 
 
-def _few(width: int) -> Iterator[slice]:
-    """The rows of a square some at a time: all at once would take several times the memory of the products."""
-    step = max(1, SQUARE // width)
-    return (slice(start, start + step) for start in range(0, width, step))
-
-
 def _read(data: Any, features: Features) -> Equations:
     if data["version"] != EQUATIONS or data["space"] != features.space.digest:
         raise ValueError("they are of another version or another space")
@@ -223,8 +216,8 @@ def _read(data: Any, features: Features) -> Equations:
     # Cauchy and Schwarz, with room for what float32 rounds.
     lengths, wide = np.sqrt(gram.diagonal()) + 1e-6, np.sqrt(spread) * (1 + 1e-6)
     room = 1 + 1e-4
-    most = (np.outer(lengths[block] * room, lengths) for block in _few(width))
-    beyond = any((np.abs(gram[block]) > products).any() for block, products in zip(_few(width), most, strict=True))
+    # As in `merge`, some rows at a time.
+    beyond = any((np.abs(gram[few]) > np.outer(lengths[few] * room, lengths)).any() for few in blocks(width, width))
     if beyond or (np.abs(cross) > np.outer(lengths, wide) * room + 1e-30).any():
         raise ValueError("sums of products that no rows have")
     return Equations(classes, rows, seen, means, gram, target, cross, spread)

@@ -224,7 +224,6 @@ _WRITERS: dict[type[Message], Callable[[Any], list[Any]]] = {
     Delta: lambda delta: [CODES[Delta], bytes.fromhex(delta.owner), *delta[1:]],
     More: lambda more: [CODES[More], *more] if more.live else [CODES[More]],
 }
-
 """All fields but lines, which are written one by one."""
 
 _READERS: dict[int, Callable[[Fields], Message]] = {
@@ -250,7 +249,7 @@ _PACKER = msgpack.Packer()
 def encode(message: Message) -> bytes:
     """Write one message."""
     fields = _WRITERS[type(message)](message)
-    if isinstance(message, Digest | Wants):
+    if type(message) is Digest or type(message) is Wants:
         lines = _list_head(len(message.lines)), *map(encode_line, message.lines)
         return b"".join((_list_head(len(fields) + 1), *map(_PACKER.pack, fields), *lines))
     packed: bytes = _PACKER.pack(fields)
