@@ -51,11 +51,14 @@ class Colleague:
     id: str = field(init=False, compare=False, repr=False)
     live: bool = field(init=False, compare=False, repr=False)
     """Whether the member takes part."""
+    votes: bool = field(init=False, compare=False, repr=False)
+    """Whether it can cast its vote itself."""
 
     def __post_init__(self) -> None:
         """Compute once what is asked for often."""
         self.id = self.member.id  # type: ignore[misc]
         self.live = self.member.status in (Status.ALIVE, Status.SUSPECT)  # type: ignore[misc]
+        self.votes = self.live and self.summary is not None and self.summary.voting  # type: ignore[misc]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,8 @@ class Colleagues:
         self._summaries: dict[str, Summary] = {}
         self._knowledge: dict[str, Knowledge] = {}
         """What members say, as far as it was read since they said it: everybody looks at all of it again and again."""
+        self._before: dict[str, tuple[Summary, Knowledge]] = {}
+        """What members said of the model that they had before, and of what they knew then."""
         self._everyone: list[Colleague] | None = None
         self.held = Held(node)
 
@@ -102,17 +107,28 @@ class Colleagues:
                 self._unread[member.id] = None
                 self.held.heard(member.id)
             case EntryChanged(owner, key) if key == SUMMARY:
+                self._keep(owner)
                 self._summaries.pop(owner, None)
                 self._unread[owner] = None
             case EntryChanged(owner, key) if key.startswith(HELD):
                 self.held.heard(owner)
-            case EntryChanged(owner, key) if key == KNOWLEDGE:
+            case EntryChanged(owner, key, value) if key == KNOWLEDGE:
+                if value is None:
+                    self._keep(owner)
                 self._knowledge.pop(owner, None)
-                self.version += 1
-                return
+                if (colleague := self._members.get(owner)) is not None and colleague.votes:
+                    self.version += 1
+                    return
             case _:
                 return
         self._changed()
+
+    def _keep(self, owner: str) -> None:
+        """Remember what a peer said, as it says something else: the model that it had may have to vote, where nobody
+        holds the new one yet, or where it starts again and has said nothing yet."""
+        summary, knowledge = self._summaries.get(owner), self._knowledge.get(owner)
+        if summary is not None and summary.voting and knowledge is not None:
+            self._before[owner] = summary.last_words(), knowledge
 
     def renew(self) -> None:
         """An answer may be another one from now on, by what this peer has come to know."""
@@ -133,6 +149,7 @@ class Colleagues:
             id, _ = self._unread.popitem()
             if (member := self.node.member(id)) is None:
                 self._members.pop(id, None)
+                self._before.pop(id, None)
             else:
                 self._members[id] = Colleague(member, self.summary(id))
         if len(self._members) != self.node.remembered():
@@ -229,10 +246,24 @@ class Colleagues:
 
     def _stood_in(self, colleague: Colleague) -> Colleague:
         """The same with its last words, if it is gone or has no model, and others hold the one that it had."""
-        if colleague.live and colleague.summary is not None and colleague.summary.voting:
+        if colleague.votes:
             return colleague
-        words = self.held.words(colleague.id)
+        words = self.last_words(colleague)
         return colleague if words is None else Colleague(colleague.member, words.summary, words)
+
+    def last_words(self, colleague: Colleague) -> LastWords | None:
+        """What is said of a peer by those who hold its model, or what it said itself until they say it, or where that
+        was of a later model; None where nobody holds one."""
+        id, name, told = colleague.id, colleague.member.name, self.held.words(colleague.id)
+        for summary, knowledge in ((colleague.summary, self.knowledge(id)), self._before.get(id, (None, None))):
+            if summary is None or not summary.voting or knowledge is None:
+                continue
+            if told is not None and told.summary.epoch >= summary.epoch:
+                break
+            own = LastWords(id, name, summary.last_words(), knowledge)
+            if self.held.holders(id, own.model):
+                return own
+        return told
 
     def _holders(self, voter: Colleague) -> tuple[Member, ...]:
         """Who can cast a vote, the best to ask first: oneself, the owner, then who holds a replica."""

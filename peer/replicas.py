@@ -128,8 +128,7 @@ class Replicas:
         self._find_able()
         names = []
         for colleague in self._colleagues.all():
-            votes = colleague.live and colleague.summary is not None and colleague.summary.voting
-            if colleague.id == self._me or (colleague.id in self._shelf.words and not votes):
+            if colleague.id == self._me or (colleague.id in self._shelf.words and not colleague.votes):
                 words = self._words(colleague)
                 if words is not None and not self.whole(words):
                     names.append(colleague.member.name)
@@ -149,6 +148,7 @@ class Replicas:
         known = {colleague.id for colleague in self._colleagues.all()}
         for owner in [owner for owner in self._shelf.words if owner not in known]:
             await self._let_go(owner)
+        self._announce()
 
     async def _look_at(self, colleague: Colleague, thorough: bool = True) -> None:
         """Hold what is to be held of a peer. What else its owner tells of what it knows changes often at first, and
@@ -170,13 +170,13 @@ class Replicas:
         """What there is to hold of a peer; None where its model cannot leave it, or is not known."""
         held = self._shelf.words.get(colleague.id)
         summary, knowledge = colleague.summary, self._colleagues.knowledge(colleague.id)
-        if colleague.live and summary is not None and summary.voting:
+        if colleague.votes and summary is not None:
             if not summary.portable:
                 return None
             if knowledge is None:
                 return held
             return LastWords(colleague.id, colleague.member.name, summary.last_words(), knowledge)
-        told = self._colleagues.held.words(colleague.id) or held
+        told = self._colleagues.last_words(colleague) or held
         if told is None:
             return None
         since = told.gone or (held.gone if held else 0) or int(time.time())
@@ -257,8 +257,9 @@ class Replicas:
             self._announce()
 
     def _announce(self) -> None:
-        """Say what is held, each replica in a slot of its own."""
+        """Say what is held, each replica in a slot of its own, with the last words of those who do not vote."""
         words = self._shelf.words
+        voting = {colleague.id for colleague in self._colleagues.all() if colleague.votes}
         before = self._slots
         free = [slot for slot in range(SLOTS) if slot not in before.values()]
         kept = {owner: slot for owner, slot in before.items() if owner in words}
@@ -266,4 +267,5 @@ class Replicas:
         for slot in set(before.values()) - set(self._slots.values()):
             self._tell(entry(slot), b"")
         for owner, slot in self._slots.items():
-            self._tell(entry(slot), words[owner].packed())
+            said = words[owner].holding if owner in voting else words[owner]
+            self._tell(entry(slot), said.packed())

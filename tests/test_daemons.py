@@ -220,7 +220,7 @@ def test_what_is_read_of_those_who_said_something_is_what_reading_all_says(monke
     def compare(self: Onlooker) -> object:
         for peer in (machine.peer for machine in self._machines if machine.serving and machine.peer):
             anew = Colleagues(peer.node, peer.wire)
-            anew._electorate = peer.colleagues._electorate
+            anew._electorate, anew._before = peer.colleagues._electorate, peer.colleagues._before
             for member in peer.node.members():
                 anew.held.heard(member.id)
             looks.append(seen(anew) == seen(peer.colleagues))
