@@ -19,7 +19,7 @@ from p2pml.errors import BadInput, RemoteError
 from p2pml.gossip import Member
 
 from .colleagues import Colleague, Colleagues
-from .held import SLOTS, LastWords, entry
+from .held import SLOTS, Holding, LastWords, entry
 from .pieces import Fetcher
 from .placing import keepers
 from .reach import Reach
@@ -66,6 +66,8 @@ class Replicas:
         self._tell = tell
         self._news = asyncio.Event()
         self._slots: dict[str, int] = {}
+        self._said: dict[int, Holding | LastWords] = {}
+        """In which slot each owner's replica is told, and what is told in each."""
         self._refused: dict[str, None] = {}
         self._changed: set[str] = set()
         """Of whom something changed since the last look."""
@@ -265,7 +267,10 @@ class Replicas:
         kept = {owner: slot for owner, slot in before.items() if owner in words}
         self._slots = kept | dict(zip([owner for owner in sorted(words) if owner not in kept], free, strict=False))
         for slot in set(before.values()) - set(self._slots.values()):
+            del self._said[slot]
             self._tell(entry(slot), b"")
         for owner, slot in self._slots.items():
             said = words[owner].holding if owner in voting else words[owner]
-            self._tell(entry(slot), said.packed())
+            if self._said.get(slot) != said:
+                self._said[slot] = said
+                self._tell(entry(slot), said.packed())
