@@ -22,6 +22,7 @@ from p2pml.peer import replicas, voting
 from p2pml.peer.ballots import Ballot, Wanted
 from p2pml.peer.colleagues import Colleague, why_lost
 from p2pml.peer.daemon import Peer
+from p2pml.peer.held import HELD, Holding, LastWords
 from p2pml.peer.placing import keepers
 
 here = partial(peer_here, workshop=HereWorkshop())
@@ -53,6 +54,13 @@ async def gone(peer: Peer, of: Peer) -> None:
     )
 
 
+def told(*peers: Peer) -> list[Holding | LastWords]:
+    """What these say that they hold."""
+    entries = [peer.node.entries(peer.id) for peer in peers]
+    raw = [each[key] for each in entries for key in each if key.startswith(HELD)]
+    return [one for one in map(peers[0].colleagues.held.read, raw) if one is not None]
+
+
 async def ask(peer: Peer, rule: str = "mean") -> Any:
     return await peer.asker.ask(ROWS, 3, rule=rule, seconds=20)
 
@@ -66,11 +74,16 @@ async def test_who_is_gone_still_votes(tmp_path: Path) -> None:
                 here(write_part(tmp_path / "l.csv", seed=9), tmp_path / "l", join=(peers[0].address,))
             )
             await soon(lambda: all(in_place(peer, 3) for peer in (*peers, last)), "all is in place")
+            await soon(lambda: all(isinstance(one, Holding) for one in told(*peers)), "owners speak for themselves")
             before = await ask(peers[0])
         await gone(last, peers[0])
         after = await ask(peers[0])
         assert np.abs(after.answer.probabilities - before.answer.probabilities).max() < 1e-9
         assert (after.votes["cast"], after.votes["expected"], after.votes["missing"]) == (3, 3, [])
+        await soon(
+            lambda: {one.owner for one in told(*peers) if isinstance(one, LastWords)} == {last.id},
+            "holders repeat the words of who is gone",
+        )
         assert last.id in [entry["peer"] for entry in after.votes["replicas"]]
 
 
