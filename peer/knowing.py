@@ -18,6 +18,7 @@ import functools
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgpack
 import numpy as np
@@ -88,6 +89,16 @@ class Answered:
     complete: bool
 
 
+class Findings(NamedTuple):
+    """What held-out rows say of the answers under one decision, as `Knowledge` has it."""
+
+    errors: Sketch | None = None
+    favour: float = 1.0
+    looks: tuple[tuple[str, float], ...] = ()
+
+
+NOTHING_FOUND = Findings()
+
 AskAll = Callable[[Columns, int, str], Awaitable[Answered]]
 """(columns, rows, space) -> what all voters say of the rows, with their densities in that space."""
 
@@ -116,15 +127,15 @@ class Knowing:
         self._tell = tell
         self._news = asyncio.Event()
         self._bodies: dict[str, Moments] = {}
-        self._told = b""
+        self._told: Knowledge | None = None
         self._calibrated: frozenset[tuple[str, str | None]] | None = None
         self._not_before, self._pause = 0.0, AGAIN
         self._of: Trained | None = None
         self.moments: Moments | None = None
         self._calibration: Calibration | None = None
         self._trial: Trial | None = None
-        self._favoured: tuple[Trial, float | None, float, float] | None = None
-        """The factor that follows of a trial, a temperature and a share: it is asked for with every word of others."""
+        self._found: tuple[tuple[Trial, float | None, float], Findings] | None = None
+        """What follows of a trial, a temperature and a share: it is asked for with every word of others."""
         self._tried_in: str | None = None
         self._stack: tuple[object, Gram] | None = None
         self._decided: tuple[object, Decision] | None = None
@@ -159,13 +170,15 @@ class Knowing:
         """How much more this peer's vote weighs on rows like its own; None before its held-out rows have said it."""
         if self._trial is None or not decision.settled:
             return None
-        return self._me, self._favour(decision.temperature, decision.share)
+        return self._me, self._find(self._trial, decision.temperature, decision.share).favour
 
-    def _favour(self, temperature: float | None, share: float) -> float:
-        assert self._trial is not None
-        if self._favoured is None or self._favoured[:3] != (self._trial, temperature, share):
-            self._favoured = self._trial, temperature, share, self._trial.home.favour(temperature, share)
-        return self._favoured[3]
+    def _find(self, trial: Trial, temperature: float | None, share: float) -> Findings:
+        key = (trial, temperature, share)
+        if self._found is None or self._found[0] != key:
+            home = trial.home
+            looks = () if temperature is None else looks_told(home.looks(temperature))
+            self._found = key, Findings(trial.errors_at(temperature, share), home.favour(temperature, share), looks)
+        return self._found[1]
 
     def sites(self, voters: tuple[Colleague, ...], decision: Decision) -> dict[str, Site]:
         """By peer id how rows like its own are recognised, of those who have told it."""
@@ -377,26 +390,31 @@ class Knowing:
         assert self.moments is not None
         ground = self._voting.ground
         space, density = (ground.space.digest, digest(self._packed)) if ground else (None, None)
-        usual = errors = heat = None
-        share, favour = 0.0, 1.0
-        looks: tuple[tuple[str, float], ...] = ()
+        usual = heat = None
+        share, found = 0.0, NOTHING_FOUND
         if self._trial is not None:
             # A temperature outlives a move, and log-densities do not.
             usual = self._trial.usual if self._tried_in == space else None
             decision = self.decide(self._colleagues.roll().voters)
             if decision.settled:
                 heat, share = decision.temperature, decision.share if self._trial.calibration.crossed else 0.0
-                errors = self._trial.errors_at(heat, share)
-                favour = self._favour(heat, share)
-                looks = () if heat is None else looks_told(self._trial.home.looks(heat))
-        equations = self.pooling.own if ground else None
+                found = self._find(self._trial, heat, share)
         knowledge = Knowledge(
-            self.moments.digest, space, self._calibration, usual, errors, heat, density, equations, share, favour, looks
+            self.moments.digest,
+            space,
+            self._calibration,
+            usual,
+            found.errors,
+            heat,
+            density,
+            self.pooling.own if ground else None,
+            share,
+            found.favour,
+            found.looks,
         )
-        said = msgpack.packb(knowledge.to_data())
-        if said != self._told:
-            self._told = said
-            self._tell(said)
+        if knowledge != self._told:
+            self._told = knowledge
+            self._tell(msgpack.packb(knowledge.to_data()))
             # What is told now may be what was lacking for the decision.
             self._say()
 
