@@ -213,6 +213,10 @@ class Run:
                 self.breach(*wrong)
                 return
             await self._let_pass(self.loop.now + GLANCE)
+            for machine in self.core:
+                if machine.usurped and machine.process is None:
+                    # Noise that was still on its way: whoever keeps the peer running starts it again.
+                    self.faults.boot(machine)
             wrong = self._strangers() or await self._missing_votes()
         self.recovered = self.loop.now - begin
 
