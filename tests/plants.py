@@ -77,7 +77,7 @@ def forgotten_dead(patch: pytest.MonkeyPatch) -> None:
 
 def lost_generation(patch: pytest.MonkeyPatch) -> None:
     """Who has lost its count of generations does not take a later one."""
-    patch.setattr(Membership, "_hear_of_later_run", lambda self, claim: None)
+    patch.setattr(Membership, "_hear_of_later_run", lambda self, claim, itself: None)
 
 
 def forged_incarnation(patch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from p2pml.gossip import (
     GenerationRaised,
     IdentityConflict,
     Leave,
+    Me,
     MemberChanged,
     Moved,
     Notify,
@@ -23,6 +24,7 @@ from p2pml.gossip import (
     StreamReceived,
     limits,
 )
+from p2pml.gossip.membership import OUTDONE_LIMIT
 from p2pml.gossip.messages import Ack, Claim, Digest, Nack, Ping, Wants
 
 ME = identity(0, generation=3)
@@ -199,7 +201,7 @@ def test_of_two_with_one_identity_the_lower_nonce_stops() -> None:
     """A copied state folder: the one with the lower nonce says so and is silent from then on."""
     one = jar(A)
     other = replace(ME, nonce=ME.nonce + 1, address=("10.0.0.99", 1))
-    one.hear(A, Claim(claim(other)))
+    one.hear(other, Ping(1, A.id))
     assert one.changes() == [IdentityConflict(ME.id, ("10.0.0.99", 1))]
     one.clear()
     one.hear(A, Ping(1, ME.id))
@@ -245,12 +247,37 @@ def test_a_third_party_settles_on_the_same_one() -> None:
         assert record.nonce == other.nonce
 
 
-def test_two_living_runs_do_not_outdo_each_other_for_ever() -> None:
-    """The second time a later run of this identity is alive, it is another process: this one stops."""
+@pytest.mark.parametrize("other", [replace(ME, nonce=ME.nonce + 1), later(ME, 9)], ids=["nonce", "generation"])
+def test_what_others_say_of_another_process_stops_nobody(other: Me) -> None:
+    """It is told of this run where it is said to live; where nobody answers, a later generation goes above it."""
     one = jar(A)
-    one.hear(A, Claim(claim(later(ME, 9))))
-    one.hear(A, Claim(claim(later(ME, 11))))
-    assert [type(change) for change in one.changes()] == [GenerationRaised, IdentityConflict]
+    for _ in range(3):
+        one.hear(A, Claim(claim(replace(other, address=ELSEWHERE))))
+    assert [message.record for message in one.said(Claim, ELSEWHERE)] == [own(one)]
+    assert one.changes() == []
+    one.run(1.5)
+    assert one.changes() == [GenerationRaised(other.generation + 1)]
+
+
+def test_another_process_that_answers_keeps_the_identity() -> None:
+    """Its own word settles it, and no generation is taken."""
+    one = jar(A)
+    other = replace(later(ME, 9), address=ELSEWHERE)
+    one.hear(A, Claim(claim(other)))
+    one.hear(other, Claim(claim(other)))
+    one.run(3.0)
+    assert one.changes() == [IdentityConflict(ME.id, ELSEWHERE)]
+
+
+@pytest.mark.parametrize("address", [ME.address, ELSEWHERE, ("0.0.0.0", 1)])
+def test_two_living_runs_do_not_outdo_each_other_for_ever(address: Any) -> None:
+    """Where neither's word reaches the other, the one that was outdone too often stops."""
+    one = jar(A)
+    for generation in range(9, 9 + 2 * OUTDONE_LIMIT + 2, 2):
+        one.hear(A, Claim(claim(replace(later(ME, generation), address=address))))
+        one.run(1.5)
+    settled = [type(change) for change in one.changes() if not isinstance(change, MemberChanged)]
+    assert settled == [GenerationRaised] * OUTDONE_LIMIT + [IdentityConflict]
 
 
 def test_a_generation_at_its_maximum_is_a_conflict() -> None:
@@ -263,8 +290,8 @@ def test_a_generation_at_its_maximum_is_a_conflict() -> None:
 def test_what_follows_a_conflict_in_a_packet_is_not_heard() -> None:
     """A node that stopped does nothing more, not even with the rest of the packet."""
     one = jar(A)
-    other = replace(ME, nonce=ME.nonce + 1, address=("10.0.0.99", 1))
-    one.hear(A, Claim(claim(other)), Claim(claim(B)), Ping(1, ME.id))
+    last = claim(later(ME, limits.GENERATION_LIMIT - 1), Status.DEAD)
+    one.hear(A, Claim(last), Claim(claim(B)), Ping(1, ME.id))
     assert one.status(B) is None
     assert not one.said(Ack)
 

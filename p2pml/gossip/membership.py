@@ -6,9 +6,10 @@
                                      so too a suspect's death and a suspicion while the network comes back
         … alive, dead, left          ends the suspicion
     heard of this node, this run     suspect, dead, left, or a later incarnation → a still later one of our own
-    … of its generation, other nonce the higher nonce keeps the identity: we stop, or tell the other;
-                                     what is gone, or was at this address, is an earlier run: we take a later generation
-    … of a later generation          we take a later one; the second time another process is alive: we stop
+    … of a later run                 said by itself, elsewhere: another process has the identity, and this node stops;
+                                     what is gone, or was at this address, is a memory: we take a later generation;
+                                     so too what others say lives elsewhere, if it is silent when it is greeted there
+    … of an earlier run              whoever says so is told of this one
 
 Only this node raises its own incarnation and generation, and it never says of itself that it is dead.
 """
@@ -25,6 +26,10 @@ from .records import Address, Record, Status, believed, check_address, is_unspec
 from .said import Said
 from .suspicion import WITNESS_HELPERS, Doubt, Suspicions
 
+OUTDONE_LIMIT = 4
+"""Later runs that are outdone while others say that they live: then one does, where its word does not reach this node,
+and the two would outdo each other for ever."""
+
 
 class Membership:
     """The rules by which claims change what is believed."""
@@ -35,7 +40,9 @@ class Membership:
         self._doubt = doubt
         self.suspicions = Suspicions(context, self.declare_dead, doubt)
         self.highest_generation = context.me.generation
-        self._yielded = False
+        self._greeted: Record | None = None
+        """A later run of this identity that others say lives elsewhere, while it may still answer."""
+        self._outdone = 0
         self._noticed = Said(context.settings.probe_interval)
         self._answered = Said(context.settings.probe_interval)
 
@@ -184,14 +191,8 @@ class Membership:
         context = self._context
         own = context.own
         self.highest_generation = max(self.highest_generation, claim.generation)
-        if claim.generation > own.generation:
-            self._hear_of_later_run(claim)
-        elif claim.generation == own.generation and claim.nonce > own.nonce:
-            # Two processes do not share an address: this is the memory of a run whose count the disk has lost.
-            if claim.live and claim.address != own.address:
-                self._stop(claim)
-            else:
-                self._raise_generation(claim.generation)
+        if claim.epoch > own.epoch:
+            self._hear_of_later_run(claim, itself=sender == own.id)
         elif claim.epoch == own.epoch and claim.rank > own.rank:
             self._refute(claim)
         elif claim.epoch == own.epoch and claim.status is Status.ALIVE:
@@ -215,16 +216,35 @@ class Membership:
         else:
             self._raise_generation(claim.generation, address)
 
-    def _hear_of_later_run(self, claim: Record) -> None:
-        """Take a later generation than one that is claimed of us, unless another process may live under it.
+    def _hear_of_later_run(self, claim: Record, *, itself: bool) -> None:
+        """Take a later generation than one that is claimed of us, unless another process lives under it.
 
-        What is remembered of the gone only says that an old disk was restored. A live claim says so too where
-        the last run has just crashed, but only once: two processes would outdo each other for ever.
+        What is remembered of the gone only says that an old disk was restored, or has lost its count, and two processes
+        do not share an address. What others say lives elsewhere may be a run that has just crashed, or made up: it is
+        told of us, and if it lives it answers with word of its own.
         """
-        if (claim.live and self._yielded) or claim.generation + 1 >= limits.GENERATION_LIMIT:
+        context = self._context
+        elsewhere = claim.live and claim.address != context.own.address
+        weary = claim.live and self._outdone == OUTDONE_LIMIT
+        if claim.generation + 1 >= limits.GENERATION_LIMIT or (elsewhere and itself) or weary:
             self._stop(claim)
-            return
-        self._yielded |= claim.live
+        elif not elsewhere:
+            self._outdo_run(claim)
+        elif self._greeted is None:
+            self._greeted = claim
+            if not is_unspecified(claim.address):
+                context.send(claim.address, Claim(context.own))
+            context.timer(context.settings.probe_interval, self._heard_nothing)
+
+    def _heard_nothing(self) -> None:
+        """Take a later generation than a run that did not answer, unless one was taken meanwhile."""
+        claim, self._greeted = self._greeted, None
+        assert claim is not None
+        if claim.epoch > self._context.own.epoch:
+            self._outdo_run(claim)
+
+    def _outdo_run(self, claim: Record) -> None:
+        self._outdone += claim.live
         self._raise_generation(claim.generation)
 
     def _raise_generation(self, above: int, address: Address | None = None) -> None:
