@@ -14,7 +14,7 @@ from .compiling import ARRAYS, PICKLED
 from .held import LastWords
 from .pooling import SUMS
 from .shelf import HELD, REPLICA
-from .store import FORMAT, verified
+from .store import FORMAT, PLAIN, format_of, verified
 
 SOUND, DAMAGED, MISSING, ASIDE, STRANGE = "sound", "damaged", "missing", "set aside", "unknown"
 
@@ -54,9 +54,9 @@ def inspect(folder: Path) -> list[Found]:
     try:
         if not (folder / "format").is_file():
             raise BadInput(f"{folder} is not a state folder: it has no file named format; give the folder of a peer")
-        text = (folder / "format").read_bytes()[:16]
-        if text.isdigit() and int(text) > FORMAT:
-            raise BadInput(f"{folder} was written by a newer p2pml (format {int(text)}); upgrade p2pml to check it")
+        version = format_of((folder / "format").read_bytes())
+        if version is not None and version > FORMAT:
+            raise BadInput(f"{folder} was written by a newer p2pml (format {version}); upgrade p2pml to check it")
         bodies: dict[str, bytes] = {}
         found = [_look(path, bodies) for path in sorted(folder.iterdir())]
     except OSError as error:
@@ -76,8 +76,8 @@ def _look(path: Path, bodies: dict[str, bytes]) -> Found:
     if name == "lock":
         return Found(name, kind, size, SOUND)
     raw = path.read_bytes()
-    if name == "format":
-        return Found(name, kind, size, SOUND if raw.isdigit() else DAMAGED)
+    if name == "format" and raw == PLAIN:
+        return Found(name, kind, size, SOUND)
     body = verified(raw)
     if body is None:
         return Found(name, kind, size, DAMAGED)

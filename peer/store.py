@@ -23,6 +23,8 @@ from p2pml.errors import BadInput, RemoteError
 FORMAT = 1
 """Version of the folder's layout. A change that an older p2pml cannot read raises it, and `Store` then
 reads both: the old number's reader is kept, with a test that opens a folder written by it."""
+PLAIN = b"1"
+"""The file `format` as it was before it had a digest: a flipped bit made it a newer one's."""
 
 LINGERING, GLANCE = 1.0, 0.02
 """Seconds in which the lock of a peer that was killed must be gone, and between two looks."""
@@ -159,24 +161,29 @@ class Store:
 
     def _check_format(self) -> None:
         path = self.folder / "format"
-        if not path.exists():
-            write_durably(path, str(FORMAT).encode())
-            return
-        text = path.read_bytes()[:16]
-        if text.isdigit() and int(text) > FORMAT:
+        raw = path.read_bytes() if path.exists() else PLAIN
+        found = format_of(raw)
+        if found is None:
+            if raw != PLAIN:
+                self.set_aside("format", "it is no number with its digest")
+            write_verified(path, str(FORMAT).encode())
+        elif found > FORMAT:
             raise BadInput(
-                f"the state folder {self.folder} was written by a newer p2pml (format {int(text)}, this one "
+                f"the state folder {self.folder} was written by a newer p2pml (format {found}, this one "
                 f"reads up to {FORMAT}); upgrade p2pml, or use another folder with --state DIR"
             )
-        if not text.isdigit():
-            self.set_aside("format", "it is not a number")
-            write_durably(path, str(FORMAT).encode())
 
     def _unusable(self, error: OSError) -> BadInput:
         return BadInput(
             f"the state folder {self.folder} cannot be used: {(error.strerror or str(error)).lower()}; "
             "mend that, or choose another folder with --state DIR"
         )
+
+
+def format_of(raw: bytes) -> int | None:
+    """The version of a state folder that its file `format` tells; None where that does not verify."""
+    body = verified(raw)
+    return int(body) if body is not None and body.isdigit() else None
 
 
 def verified(raw: bytes) -> bytes | None:

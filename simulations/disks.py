@@ -20,7 +20,7 @@ from .loop import PROCESS, Process
 
 HEAD = b"p2pml-state\n"
 """What every verified file of a state folder begins with; then come its digest and its body."""
-UNVERIFIED = ("lock", "format")
+UNVERIFIED = ("lock",)
 """Files of a state folder that have no digest."""
 
 

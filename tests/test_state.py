@@ -17,7 +17,7 @@ from test_shelf import parcel
 from p2pml.ensemble.summary import Epoch, FitCommand
 from p2pml.errors import BadInput
 from p2pml.peer.logs import Unfailing
-from p2pml.peer.store import Store
+from p2pml.peer.store import Store, write_verified
 
 here = partial(peer_here, workshop=HereWorkshop())
 
@@ -73,7 +73,7 @@ def test_a_folder_that_is_sound_is_listed_file_by_file(shell: Shell, folder: Pat
 
 def test_a_flipped_bit_in_any_file_is_named(shell: Shell, folder: Path, tmp_path: Path) -> None:
     """And nothing is changed by looking."""
-    names = [path.name for path in folder.iterdir() if path.name not in ("lock", "format")]
+    names = [path.name for path in folder.iterdir() if path.name != "lock"]
     for at, name in enumerate(names):
         there = copied(folder, tmp_path / str(at))
         flip(there / name)
@@ -102,7 +102,7 @@ def test_what_is_missing_set_aside_or_strange_is_told(shell: Shell, folder: Path
 def test_what_is_no_folder_of_ours_is_refused(shell: Shell, tmp_path: Path, text: str | None, why: str) -> None:
     """With exit code 2 and the way out."""
     if text is not None:
-        (tmp_path / "format").write_text(text)
+        write_verified(tmp_path / "format", text.encode())
     done = shell("state", "check", tmp_path)
     assert done.code == 2
     assert why in done.err

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from p2pml.errors import BadInput
 from p2pml.peer.identity import load_identity, next_generation
-from p2pml.peer.store import FORMAT, Store, default_folder
+from p2pml.peer.store import FORMAT, Store, default_folder, format_of, write_verified
 
 
 @pytest.fixture
@@ -101,18 +101,30 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 def test_a_newer_format_is_refused_and_left_alone(tmp_path: Path) -> None:
     """An older p2pml does not touch what it cannot read."""
     Store(tmp_path).close()
-    (tmp_path / "format").write_text(str(FORMAT + 1))
+    write_verified(tmp_path / "format", str(FORMAT + 1).encode())
+    before = (tmp_path / "format").read_bytes()
     with pytest.raises(BadInput, match="newer p2pml"):
         Store(tmp_path)
-    assert (tmp_path / "format").read_text() == str(FORMAT + 1)
+    assert (tmp_path / "format").read_bytes() == before
 
 
-def test_a_damaged_format_is_mended(tmp_path: Path) -> None:
-    """A format that is no number is set aside; the files verify one by one anyway."""
+@pytest.mark.parametrize("damaged", ["garbage", str(FORMAT + 1), ""])
+def test_a_damaged_format_is_mended(tmp_path: Path, damaged: str) -> None:
+    """It is set aside, also where it looks like a newer one's; the files verify one by one anyway."""
     Store(tmp_path).close()
-    (tmp_path / "format").write_text("garbage")
+    sound = (tmp_path / "format").read_bytes()
+    (tmp_path / "format").write_text(damaged)
     Store(tmp_path).close()
-    assert (tmp_path / "format").read_text() == str(FORMAT)
+    assert (tmp_path / "format").read_bytes() == sound
+    assert (tmp_path / "format.corrupt").read_text() == damaged
+
+
+def test_a_format_of_before_it_had_a_digest_is_taken(tmp_path: Path) -> None:
+    """Without a word."""
+    (tmp_path / "format").write_text("1")
+    Store(tmp_path).close()
+    assert format_of((tmp_path / "format").read_bytes()) == FORMAT
+    assert not (tmp_path / "format.corrupt").exists()
 
 
 def test_a_write_that_fails_leaves_the_old_content(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
