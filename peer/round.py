@@ -18,6 +18,10 @@ from p2pml.gossip import Member
 from .ballots import Ballot, Cast
 from .covering import Choose
 
+UNKNOWN = 0.5
+"""The share of the time that is left after which others are asked too, where nobody knows how long a holder takes: it
+may be one on whose connection next to nothing comes."""
+
 
 class Round:
     """The votes of some models, by the id of the peer that trained each."""
@@ -31,7 +35,8 @@ class Round:
         unreachable: Callable[[Member, str], None],
     ) -> None:
         """`choose` says whom to ask for which votes; `ask` asks one holder for some, and after `after` seconds, of a
-        holder and a number of votes, others are asked too. Who does not answer is told to `unreachable`."""
+        holder and a number of votes, others are asked too (None: nobody knows). Who does not answer is told to
+        `unreachable`."""
         self.cast: dict[str, tuple[Ballot, Member]] = {}
         """Each vote, and who cast it."""
         self.why: dict[str, list[str]] = {voter: [] for voter in holders}
@@ -43,10 +48,12 @@ class Round:
         self._left = {voter: [holder.id for holder in each] for voter, each in holders.items()}
         self._out: dict[asyncio.Task[Mapping[str, Cast]], tuple[Member, list[str]]] = {}
         self._due: dict[asyncio.Task[Mapping[str, Cast]], float] = {}
+        self._deadline = 0.0
 
     async def run(self, deadline: float) -> None:
         """Ask until all is cast, nobody is left to ask, or it is `deadline`, in the time of the loop."""
         loop = asyncio.get_running_loop()
+        self._deadline = deadline
         self._send(self.why)
         try:
             while self._out:
@@ -87,9 +94,10 @@ class Round:
             holder = self._holders[id]
             task = loop.create_task(self._ask(holder, chosen))
             self._out[task] = holder, chosen
-            patience = self._after(holder, len(chosen))
-            if patience is not None and any(self._left[voter] for voter in chosen):
-                self._due[task] = loop.time() + patience
+            if any(self._left[voter] for voter in chosen):
+                patience = self._after(holder, len(chosen))
+                now = loop.time()
+                self._due[task] = now + (UNKNOWN * (self._deadline - now) if patience is None else patience)
 
     def _settled(self, task: asyncio.Task[Mapping[str, Cast]]) -> list[str]:
         """The votes that were asked for and are still open, of a question that came to its end."""

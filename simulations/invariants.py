@@ -154,7 +154,8 @@ class Invariants:
         self._hold(not over, "every queue is bounded", host, ", ".join(over))
 
     def _check_records(self, host: Host, view: View) -> None:
-        suspected, fewest = [], view.living
+        suspected: dict[str, int] = {}
+        fewest = view.living
         for record in view.journal:
             before = view.seen.get(record.id)
             view.seen[record.id] = record
@@ -166,16 +167,18 @@ class Invariants:
             self._hold(raised, "only the owner raises its incarnation", host, record)
             view.living += record.live - (before is not None and before.live)
             fewest = min(fewest, view.living)
+            # How many live when a claim is heard, not when its packet is: that may tell of many more.
+            suspected = {peer: min(least, view.living) for peer, least in suspected.items()}
             if record.status is Status.SUSPECT and (before is None or before.rank != record.rank):
-                suspected.append(record.id)
+                suspected[record.id] = view.living
             elif record.status is Status.ALIVE:
                 view.suspected.pop(record.id, None)
         view.journal.clear()
         for peer, (since, least) in view.suspected.items():
             if fewest < least:
                 view.suspected[peer] = (since, fewest)
-        for peer in suspected:
-            view.suspected[peer] = (self.cluster.clock.now, view.living)
+        for peer, least in suspected.items():
+            view.suspected[peer] = (self.cluster.clock.now, least)
 
     def _check_verdicts(self, host: Host, view: View, effects: list[Effect]) -> None:
         """Check deaths that this host declares itself: they come of a timer."""

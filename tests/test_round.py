@@ -79,6 +79,13 @@ async def test_a_slow_holder_is_overtaken_and_cancelled() -> None:
     assert holders.unreachable == []
 
 
+async def test_a_holder_of_whom_nobody_knows_how_long_it_takes_has_half_of_the_time() -> None:
+    """So that one on whose connection nothing comes costs no vote that others hold."""
+    holders = Holders(after=None)
+    assert by(await holders.run(0.4, a=["slow", "two"])) == {"a": "two"}
+    assert (holders.cancelled, holders.unreachable) == (["slow"], [])
+
+
 async def test_the_next_one_is_asked_at_once_where_a_holder_fails() -> None:
     """For each vote that it does not cast, and what stood in the way is known of each holder."""
     holders = Holders(after=None)
