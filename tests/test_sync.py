@@ -334,8 +334,8 @@ def test_a_stream_says_nothing_about_an_address() -> None:
 def test_a_conflict_that_comes_by_stream_stops_this_node() -> None:
     """The request is answered, and then there is silence."""
     one = jar(A)
-    other = replace(ME, nonce=ME.nonce + 1, address=("10.0.0.99", 1))
-    one.take(StreamReceived(("10.0.0.1", 40000), packet(A, Claim(claim(other)), Claim(claim(B))), 3))
+    last = claim(later(ME, limits.GENERATION_LIMIT - 1))
+    one.take(StreamReceived(("10.0.0.1", 40000), packet(A, Claim(last), Claim(claim(B))), 3))
     assert [answer.data for answer in one.answered()] == [b""]
     assert one.status(B) is None
 
