@@ -22,6 +22,9 @@ UNKNOWN = 0.5
 """The share of the time that is left after which others are asked too, where nobody knows how long a holder takes: it
 may be one on whose connection next to nothing comes."""
 
+EARLY = 1e-6
+"""Seconds by which a wait may end early, as clocks are rounded: to wait for so little again may be to wait for ever."""
+
 
 class Round:
     """The votes of some models, by the id of the peer that trained each."""
@@ -57,13 +60,13 @@ class Round:
         self._send(self.why)
         try:
             while self._out:
-                if (now := loop.time()) >= deadline:
+                if (now := loop.time()) + EARLY >= deadline:
                     break
                 left = max(0.0, min([deadline, *self._due.values()]) - now)
                 done, _ = await asyncio.wait(self._out, timeout=left, return_when=asyncio.FIRST_COMPLETED)
                 again = [voter for task in done for voter in self._settled(task)]
                 self._take_back()
-                again += self._overdue(loop.time())
+                again += self._overdue(loop.time() + EARLY)
                 self._send(again)
             for holder, voters in self._out.values():
                 self.late |= set(voters) - self.cast.keys()
