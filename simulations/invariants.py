@@ -165,10 +165,12 @@ class Invariants:
             highest = self._highest.get((record.id, *record.epoch), 0)
             raised = record.incarnation <= highest
             self._hold(raised, "only the owner raises its incarnation", host, record)
-            view.living += record.live - (before is not None and before.live)
+            more = record.live - (before is not None and before.live)
+            view.living += more
             fewest = min(fewest, view.living)
-            # How many live when a claim is heard, not when its packet is: that may tell of many more.
-            suspected = {peer: min(least, view.living) for peer, least in suspected.items()}
+            if more < 0:
+                # How many live when a claim is heard, not when its packet is: that may tell of many more.
+                suspected = {peer: min(least, view.living) for peer, least in suspected.items()}
             if record.status is Status.SUSPECT and (before is None or before.rank != record.rank):
                 suspected[record.id] = view.living
             elif record.status is Status.ALIVE:
